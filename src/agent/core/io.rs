@@ -1,0 +1,100 @@
+//! Inputs and effects.
+
+use super::container::{Exit, LaunchFailure, LaunchSpec, Probe, ProbeResult, Signal, Started};
+use crate::api::peer::{from_agent, to_agent};
+use crate::base::id::ContainerId;
+use std::time::Duration;
+
+/// What happens.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A connection to a master stands.
+    Connected,
+    /// It broke.
+    Disconnected,
+    /// The master said something.
+    Master(Box<to_agent::Message>),
+    /// The containerizer started a container.
+    Started {
+        /// Which.
+        container_id: ContainerId,
+        /// What it is.
+        started: Started,
+    },
+    /// The containerizer could not start a container.
+    LaunchFailed {
+        /// Which.
+        container_id: ContainerId,
+        /// Why.
+        failure: LaunchFailure,
+    },
+    /// A container ended.
+    Exited {
+        /// Which.
+        container_id: ContainerId,
+        /// How.
+        exit: Exit,
+        /// It used more memory than allowed.
+        out_of_memory: bool,
+    },
+    /// A probe has run.
+    Probed {
+        /// Of which container.
+        container_id: ContainerId,
+        /// A health check, not a check.
+        health: bool,
+        /// What it found.
+        result: ProbeResult,
+    },
+    /// Everything up to this [`Effect::Persist`] is on disk.
+    Persisted {
+        /// Its number.
+        seq: u64,
+    },
+    /// A deadline passed.
+    Tick,
+}
+
+/// What to do, in this order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Tell the master.
+    Tell(Box<from_agent::Message>),
+    /// Write these pairs down (`None` removes), then say [`Input::Persisted`].
+    Persist {
+        /// Number of the write.
+        seq: u64,
+        /// The changes.
+        changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    },
+    /// Start a container.
+    Launch(Box<LaunchSpec>),
+    /// Send a signal to a container.
+    Signal {
+        /// Which.
+        container_id: ContainerId,
+        /// What.
+        signal: Signal,
+    },
+    /// Run a probe.
+    Probe {
+        /// Against which container.
+        container_id: ContainerId,
+        /// A health check, not a check.
+        health: bool,
+        /// What.
+        probe: Box<Probe>,
+        /// How long it may take; zero: unlimited.
+        timeout: Duration,
+    },
+    /// The remains of a container may go.
+    Forget {
+        /// Which.
+        container_id: ContainerId,
+    },
+    /// The master does not want this agent: end everything.
+    Shutdown {
+        /// Why.
+        reason: String,
+    },
+}

@@ -1,0 +1,139 @@
+//! The kill ladder: ask to end, wait, end.
+
+use std::time::Duration;
+
+use super::container::{Kind, Signal};
+use super::io::Effect;
+use super::state::{Agent, KillCause, Killing, Phase};
+use crate::api::peer;
+use crate::api::v1::framework_info::capability::Type as Capability;
+use crate::api::v1::task_status::{Reason, Source};
+use crate::api::v1::{self, TaskState as State};
+use crate::base::id::{FrameworkId, TaskId};
+use crate::base::time::Now;
+
+/// Grace of process tasks without a kill policy (Mesos command executor).
+const PROCESS_GRACE: Duration = Duration::from_secs(3);
+/// Grace of docker tasks without a kill policy (Mesos docker executor).
+const DOCKER_GRACE: Duration = Duration::from_secs(5);
+
+fn grace(policy: Option<&v1::KillPolicy>) -> Option<Duration> {
+    let nanos = policy?.grace_period?.nanoseconds;
+    Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(0)))
+}
+
+impl Agent {
+    pub(super) fn kill_task(&mut self, kill: &peer::KillTask, now: Now, effects: &mut Vec<Effect>) {
+        let key = (FrameworkId::new(&kill.framework_id.value), TaskId::new(&kill.task_id.value));
+        let Some(task) = self.tasks.get(&key) else {
+            self.report_unknown(&key, Reason::ExecutorTerminated, "cannot find executor", now, effects);
+            return;
+        };
+        if task.phase == Phase::Ended {
+            return;
+        }
+        let asked = grace(kill.kill_policy.as_ref());
+        self.kill(&key, KillCause::Asked, asked, now, effects);
+    }
+
+    /// Begins to kill a task, or shortens the time that it still has.
+    pub(super) fn kill(
+        &mut self,
+        key: &(FrameworkId, TaskId),
+        cause: KillCause,
+        asked: Option<Duration>,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        let default = if task.spec.kind == Kind::Docker { DOCKER_GRACE } else { PROCESS_GRACE };
+        let grace = asked.or_else(|| grace(task.info.kill_policy.as_ref())).unwrap_or(default);
+        let until = now.mono.after(grace);
+        let is_first = task.killing.is_none();
+        let killing = task.killing.get_or_insert(Killing { escalate: Some(until), cause });
+        if cause == KillCause::Framework {
+            killing.cause = cause;
+        }
+        // A later kill may shorten the remaining time, never lengthen it.
+        killing.escalate = killing.escalate.map(|old| old.min(until));
+        task.checks.stop();
+        // Before the container runs there is nothing to signal: launching looks at `killing`.
+        if is_first && matches!(task.phase, Phase::Running(_)) {
+            self.begin_kill(key, now, effects);
+        }
+    }
+
+    pub(super) fn begin_kill(&mut self, key: &(FrameworkId, TaskId), now: Now, effects: &mut Vec<Effect>) {
+        let Some(task) = self.tasks.get(key) else { return };
+        let container_id = task.spec.container_id.clone();
+        let cause = task.killing.as_ref().map(|killing| killing.cause);
+        let told = cause != Some(KillCause::Framework) && cause != Some(KillCause::MaxCompletionTime);
+        if told && self.is_capable(&key.0, Capability::TaskKillingState) {
+            self.status(key, State::TaskKilling, None, Source::Executor, None, None, now, effects);
+        }
+        effects.push(Effect::Signal { container_id, signal: Signal::Term });
+        self.escalate_if_due(key, now, effects);
+    }
+
+    pub(super) fn escalate_if_due(
+        &mut self,
+        key: &(FrameworkId, TaskId),
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(task) = self.tasks.get_mut(key).filter(|task| matches!(task.phase, Phase::Running(_)))
+        else {
+            return;
+        };
+        let Some(killing) = &mut task.killing else { return };
+        if killing.escalate.is_some_and(|at| at <= now.mono) {
+            killing.escalate = None;
+            effects
+                .push(Effect::Signal { container_id: task.spec.container_id.clone(), signal: Signal::Kill });
+        }
+    }
+
+    pub(super) fn complete_if_due(
+        &mut self,
+        key: &(FrameworkId, TaskId),
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        if task.complete_by.is_some_and(|at| at <= now.mono) {
+            task.complete_by = None;
+            self.kill(key, KillCause::MaxCompletionTime, Some(Duration::ZERO), now, effects);
+        }
+    }
+
+    /// A task that this agent does not know: its scheduler hears so, reliably.
+    pub(super) fn report_unknown(
+        &mut self,
+        key: &(FrameworkId, TaskId),
+        reason: Reason,
+        message: &str,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(agent_id) = self.id.clone() else { return };
+        let partition_aware = self.is_capable(&key.0, Capability::PartitionAware);
+        let state = if partition_aware { State::TaskDropped } else { State::TaskLost };
+        let status = v1::TaskStatus {
+            task_id: v1::TaskId { value: key.1.to_string() },
+            state: state.into(),
+            message: Some(message.to_owned()),
+            source: Some(Source::Agent.into()),
+            reason: Some(reason.into()),
+            agent_id: Some(v1::AgentId { value: agent_id.to_string() }),
+            timestamp: Some(now.wall.seconds()),
+            uuid: Some(self.chance.uuid().0.to_vec()),
+            ..Default::default()
+        };
+        let update = peer::StatusUpdate {
+            framework_id: v1::FrameworkId { value: key.0.to_string() },
+            status,
+            latest_state: state.into(),
+        };
+        effects.push(Effect::Tell(Box::new(peer::from_agent::Message::Update(update))));
+    }
+}

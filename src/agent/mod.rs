@@ -1,0 +1,4 @@
+//! The agent: [`core`] decides, [`run`] does.
+
+pub mod core;
+pub mod run;

@@ -1,0 +1,326 @@
+//! The loop.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc};
+
+use super::handle::Shared;
+use crate::agent::core::container::{ContainerEvent, Kind, LaunchFailure, LaunchSpec, Probe, Survivor};
+use crate::agent::core::{Agent, Config, Effect, Input};
+use crate::api::peer;
+use crate::base::backoff::Backoff;
+use crate::base::clock::SystemClock;
+use crate::base::id::ContainerId;
+use crate::base::spawn::{Fatal, Shutdown};
+use crate::base::time::Clock;
+use crate::client::{AgentLink, AgentPeer, ApiError};
+use crate::containerizer::Containerizer;
+use crate::storage::{Batch, Persisted, Store, Writer};
+
+/// Launches that run at the same time; a containerizer may allow fewer.
+const LAUNCHES: usize = 64;
+/// Pauses between attempts to reach a master.
+const RECONNECT: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
+/// How long ending every task may take when the agent stops.
+const DESTROY_DEADLINE: Duration = Duration::from_secs(10);
+
+pub(super) struct Member {
+    config: Config,
+    master: Arc<dyn AgentPeer>,
+    containerizers: BTreeMap<Kind, Arc<dyn Containerizer>>,
+    store: Arc<dyn Store>,
+    clock: Arc<SystemClock>,
+    shared: Arc<Shared>,
+}
+
+/// Everything that reaches the loop beside container events and writes.
+enum Event {
+    Link(Result<AgentLink, ApiError>),
+    Input(Input),
+}
+
+/// The loop's own state.
+struct Running {
+    agent: Agent,
+    writer: Writer,
+    events: mpsc::UnboundedSender<Event>,
+    launches: Arc<Semaphore>,
+    kinds: BTreeMap<ContainerId, Kind>,
+    to_master: Option<mpsc::Sender<peer::FromAgent>>,
+    backoff: Backoff,
+    refused: Option<String>,
+}
+
+impl Member {
+    pub(super) fn new(
+        config: Config,
+        master: Arc<dyn AgentPeer>,
+        containerizers: BTreeMap<Kind, Arc<dyn Containerizer>>,
+        store: Arc<dyn Store>,
+        clock: Arc<SystemClock>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self { config, master, containerizers, store, clock, shared }
+    }
+
+    pub(super) async fn run(
+        self,
+        mut reports: mpsc::UnboundedReceiver<ContainerEvent>,
+        mut shutdown: Shutdown,
+    ) -> Result<(), Fatal> {
+        let (mut running, mut inbox, mut writes) = self.begin()?;
+        self.recover(&mut running).await?;
+        self.connect(&running, Duration::ZERO);
+        let mut from_master: Option<mpsc::Receiver<peer::ToAgent>> = None;
+        loop {
+            let deadline = running.agent.next_deadline().map(|deadline| self.clock.instant(deadline));
+            let input = tokio::select! {
+                write = writes.recv() => match write {
+                    Some(Ok(seq)) => Input::Persisted { seq },
+                    Some(Err(error)) => return Err(disk(&error.to_string())),
+                    None => return Err(disk("the storage thread ended")),
+                },
+                Some(event) = inbox.recv() => match event {
+                    Event::Input(input) => input,
+                    Event::Link(Ok(link)) => {
+                        running.to_master = Some(link.to_master);
+                        from_master = Some(link.from_master);
+                        running.backoff.reset();
+                        Input::Connected
+                    }
+                    Event::Link(Err(error)) => {
+                        tracing::debug!(%error, "no master to register with");
+                        let pause = running.backoff.next_delay();
+                        self.connect(&running, pause);
+                        continue;
+                    }
+                },
+                Some(ContainerEvent::Exited { container_id, exit, out_of_memory, .. }) = reports.recv() => {
+                    Input::Exited { container_id, exit, out_of_memory }
+                }
+                message = next_message(&mut from_master) => match message {
+                    Some(message) => match message.message {
+                        Some(message) => Input::Master(Box::new(message)),
+                        // A message of a later version.
+                        None => continue,
+                    },
+                    None => {
+                        from_master = None;
+                        running.to_master = None;
+                        let pause = running.backoff.next_delay();
+                        self.connect(&running, pause);
+                        Input::Disconnected
+                    }
+                },
+                () = sleep_until(deadline) => Input::Tick,
+                () = shutdown.requested() => return self.stop().await,
+            };
+            let mut effects = Vec::new();
+            running.agent.handle(input, self.clock.now(), &mut effects);
+            self.perform(&mut running, effects);
+            if let Some(reason) = running.refused.take() {
+                return Err(refused(&reason));
+            }
+        }
+    }
+
+    /// The loop's state, and what reaches it.
+    fn begin(
+        &self,
+    ) -> Result<(Running, mpsc::UnboundedReceiver<Event>, mpsc::UnboundedReceiver<Persisted>), Fatal> {
+        // Unbounded because every sender says one thing: a finished launch, a probe, a connection.
+        let (events, inbox) = mpsc::unbounded_channel();
+        let (persisted, writes) = mpsc::unbounded_channel::<Persisted>();
+        let writer =
+            Writer::start(Arc::clone(&self.store), persisted).map_err(|error| disk(&error.to_string()))?;
+        let running = Running {
+            agent: Agent::new(self.config.clone(), rand::random()),
+            writer,
+            events,
+            launches: Arc::new(Semaphore::new(LAUNCHES)),
+            kinds: BTreeMap::new(),
+            to_master: None,
+            backoff: Backoff::new(RECONNECT.0, 2.0, RECONNECT.1),
+            refused: None,
+        };
+        Ok((running, inbox, writes))
+    }
+
+    /// Brings back what was there before.
+    async fn recover(&self, running: &mut Running) -> Result<(), Fatal> {
+        let pairs = self.store.scan(b"").map_err(|error| disk(&error.to_string()))?;
+        let known = running.agent.recover(&pairs).map_err(|problem| disk(&problem))?;
+        let mut survivors: Vec<Survivor> = Vec::new();
+        for (kind, containerizer) in &self.containerizers {
+            let own: Vec<LaunchSpec> = known.iter().filter(|spec| spec.kind == *kind).cloned().collect();
+            running.kinds.extend(own.iter().map(|spec| (spec.container_id.clone(), *kind)));
+            survivors.extend(containerizer.recover(own).await.map_err(|problem| Fatal {
+                what: format!("tasks of an earlier run cannot be found again: {problem}"),
+                remedy: "Start what runs them (the Docker engine?), or remove the data directory".to_owned(),
+            })?);
+        }
+        let mut effects = Vec::new();
+        running.agent.survivors(survivors, self.clock.now(), &mut effects);
+        self.perform(running, effects);
+        Ok(())
+    }
+
+    /// Asks for a connection after a pause; the loop hears of it.
+    fn connect(&self, running: &Running, pause: Duration) {
+        let (master, events) = (Arc::clone(&self.master), running.events.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            // The loop may have ended.
+            let _ = events.send(Event::Link(master.connect().await));
+        });
+    }
+
+    fn perform(&self, running: &mut Running, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Tell(message) => {
+                    let message = peer::FromAgent { message: Some(*message) };
+                    // A full or closed connection is noticed by the receiving side; updates are sent again.
+                    if running.to_master.as_ref().is_some_and(|master| master.try_send(message).is_err()) {
+                        tracing::warn!("the master does not take what this agent says");
+                        running.to_master = None;
+                    }
+                }
+                Effect::Persist { seq, changes } => {
+                    let mut batch = Batch::default();
+                    for (key, value) in changes {
+                        match value {
+                            Some(value) => batch.put(key, value),
+                            None => batch.delete(key),
+                        }
+                    }
+                    running.writer.submit(seq, batch);
+                    let id = running.agent.id().cloned();
+                    *self.shared.id.lock().unwrap_or_else(PoisonError::into_inner) = id;
+                }
+                Effect::Launch(spec) => self.launch(running, *spec),
+                Effect::Signal { container_id, signal } => {
+                    self.spawn(running, container_id, move |containerizer, id| async move {
+                        if let Err(problem) = containerizer.signal(id, signal).await {
+                            tracing::warn!(%problem, "a signal was not delivered");
+                        }
+                        None
+                    });
+                }
+                Effect::Probe { container_id, health, probe, timeout } => {
+                    self.probe(running, container_id, health, *probe, timeout);
+                }
+                Effect::Forget { container_id } => {
+                    self.spawn(running, container_id.clone(), move |containerizer, id| async move {
+                        if let Err(problem) = containerizer.forget(id).await {
+                            tracing::warn!(%problem, "the remains of a container could not be removed");
+                        }
+                        None
+                    });
+                    running.kinds.remove(&container_id);
+                }
+                Effect::Shutdown { reason } => running.refused = Some(reason),
+            }
+        }
+    }
+
+    fn launch(&self, running: &mut Running, spec: LaunchSpec) {
+        let container_id = spec.container_id.clone();
+        let Some(containerizer) = self.containerizers.get(&spec.kind).cloned() else {
+            let failure = LaunchFailure::Prepare(
+                "this agent cannot run docker tasks: no Docker engine answers. Start one, then start the agent again".to_owned(),
+            );
+            // The loop itself holds the receiver.
+            let _ = running.events.send(Event::Input(Input::LaunchFailed { container_id, failure }));
+            return;
+        };
+        running.kinds.insert(container_id.clone(), spec.kind);
+        let (events, launches) = (running.events.clone(), Arc::clone(&running.launches));
+        tokio::spawn(async move {
+            let _permit = launches.acquire().await;
+            let input = match containerizer.launch(spec).await {
+                Ok(started) => Input::Started { container_id, started },
+                Err(failure) => Input::LaunchFailed { container_id, failure },
+            };
+            // The loop may have ended.
+            let _ = events.send(Event::Input(input));
+        });
+    }
+
+    fn probe(
+        &self,
+        running: &Running,
+        container_id: ContainerId,
+        health: bool,
+        probe: Probe,
+        timeout: Duration,
+    ) {
+        self.spawn(running, container_id, move |containerizer, container_id| async move {
+            let result = containerizer.probe(container_id.clone(), probe, timeout).await;
+            Some(Input::Probed { container_id, health, result })
+        });
+    }
+
+    /// Does something with the containerizer of a container; what comes out is an input.
+    fn spawn<F, W>(&self, running: &Running, container_id: ContainerId, work: W)
+    where
+        F: Future<Output = Option<Input>> + Send + 'static,
+        W: FnOnce(Arc<dyn Containerizer>, ContainerId) -> F,
+    {
+        let kind = running.kinds.get(&container_id);
+        let Some(containerizer) = kind.and_then(|kind| self.containerizers.get(kind)) else {
+            // A container that was never launched.
+            return;
+        };
+        let (work, events) = (work(Arc::clone(containerizer), container_id), running.events.clone());
+        tokio::spawn(async move {
+            if let Some(input) = work.await {
+                // The loop may have ended.
+                let _ = events.send(Event::Input(input));
+            }
+        });
+    }
+
+    async fn stop(&self) -> Result<(), Fatal> {
+        if !self.config.stop_tasks_on_shutdown {
+            return Ok(());
+        }
+        for containerizer in self.containerizers.values() {
+            containerizer.destroy_all(DESTROY_DEADLINE).await.map_err(|problem| Fatal {
+                what: format!("tasks could not be ended: {problem}"),
+                remedy: "End what is left by hand".to_owned(),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+async fn next_message(from_master: &mut Option<mpsc::Receiver<peer::ToAgent>>) -> Option<peer::ToAgent> {
+    match from_master {
+        Some(messages) => messages.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn disk(problem: &str) -> Fatal {
+    Fatal {
+        what: format!("the agent's checkpoints failed: {problem}"),
+        remedy: "The agent ends so that it reports nothing that may be forgotten".to_owned(),
+    }
+}
+
+fn refused(reason: &str) -> Fatal {
+    Fatal {
+        what: format!("the master does not want this agent: {reason}"),
+        remedy: "Remove the agent's data directory to join as a new agent".to_owned(),
+    }
+}

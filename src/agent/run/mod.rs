@@ -1,0 +1,7 @@
+//! The loop that owns a [`super::core::Agent`].
+
+mod files;
+mod handle;
+mod member;
+
+pub use handle::Handle;

@@ -1,0 +1,10 @@
+//! Marathon's `/v2` in typed form: the app object, requests, answers and refusals.
+
+mod app;
+mod messages;
+
+pub use app::{
+    App, Container, Docker, FetchUri, HealthCheck, HealthCommand, Network, Parameter, PortDefinition,
+    PortMapping, UpgradeStrategy, Volume,
+};
+pub use messages::{Detail, Done, Refusal, Request, Response};

@@ -1,0 +1,272 @@
+//! Arguments as typed. Nothing here touches the system; the commands resolve them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A whole Mesos-style cluster in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "mesita", version = env!("CARGO_PKG_VERSION"), about, max_term_width = 110)]
+#[command(infer_subcommands = false, arg_required_else_help = true, disable_help_subcommand = true)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Global {
+    /// Cluster to talk to: any API address of it, `HOST:PORT` or a URL.
+    #[arg(long, global = true, env = "MESITA_ADDR", value_name = "ADDR")]
+    pub(super) addr: Option<String>,
+    /// Output form.
+    #[arg(short, long, global = true, env = "MESITA_OUTPUT", default_value = "table")]
+    pub(super) output: Format,
+    /// The same as `--output json`.
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// Only ids, one a line.
+    #[arg(short, long, global = true)]
+    pub(super) quiet: bool,
+    /// Colour: on a terminal only, always or never. NO_COLOR is honoured.
+    #[arg(long, global = true, default_value = "auto")]
+    pub(super) color: Color,
+    /// What mesita itself logs to stderr: error, warn, info, debug, trace, or a filter per module.
+    #[arg(long, global = true, env = "MESITA_LOG", default_value = "warn", value_name = "FILTER")]
+    pub(super) log_level: String,
+    /// Form of these logs.
+    #[arg(long, global = true, default_value = "text")]
+    pub(super) log_format: LogFormat,
+}
+
+/// Output forms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// Columns for people.
+    Table,
+    /// One JSON document.
+    Json,
+    /// One JSON object a line.
+    Jsonl,
+    /// Only ids, one a line.
+    Name,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Forms of mesita's own log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run a whole cluster in the foreground, deploy FILES, stream their logs; Ctrl-C stops it all.
+    Dev(Dev),
+    /// Deploy services from Marathon JSON files and wait until they are healthy.
+    Deploy(Deploy),
+    /// List services, or the instances of one.
+    Ps(Ps),
+    /// Print the logs of a service.
+    Logs(Logs),
+    /// Change the number of instances of a service.
+    Scale(Scale),
+    /// Stop and remove services.
+    Stop(Stop),
+    /// Run one task now, stream its output, exit with its code.
+    Run(Run),
+    /// Say why a service is not running as it should.
+    Explain(Explain),
+    /// Print versions.
+    Version,
+    /// Parent of process tasks; started by an agent.
+    #[command(hide = true, disable_help_flag = true)]
+    Launcher {
+        /// For the launcher itself.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// A web page that says which instance it is.
+    #[command(hide = true)]
+    DemoWeb(DemoWeb),
+}
+
+/// Arguments of `dev`.
+#[derive(Debug, Args)]
+pub(super) struct Dev {
+    /// App files (Marathon JSON: one app, an array, or a group with apps).
+    pub(super) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) cluster: ClusterArgs,
+}
+
+/// What a cluster in this process is made of.
+#[derive(Debug, Default, Args)]
+pub(super) struct ClusterArgs {
+    /// Number of agents.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=32))]
+    pub(super) agents: u8,
+    /// Keep state in this directory and find it again at the next start.
+    #[arg(long, env = "MESITA_DATA_DIR", value_name = "DIR")]
+    pub(super) data_dir: Option<PathBuf>,
+    /// Mesos master API; port 0 for any free one [default: 127.0.0.1:5050 or the next free].
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(super) master_addr: Option<SocketAddr>,
+    /// Agent API [default: 127.0.0.1:5051 or the next free].
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(super) agent_addr: Option<SocketAddr>,
+    /// Marathon API [default: 127.0.0.1:8080 or the next free].
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(super) marathon_addr: Option<SocketAddr>,
+    /// What each agent has, as `cpus:4;mem:4096;disk:4096;ports:[31000-32000]` [default: the host's].
+    #[arg(long, value_name = "TEXT")]
+    pub(super) agent_resources: Option<String>,
+    /// Attributes of each agent, as `rack:r1;zone:a`.
+    #[arg(long, value_name = "TEXT")]
+    pub(super) agent_attributes: Option<String>,
+    /// Allow addresses that other machines reach, although nothing authenticates them yet.
+    #[arg(long)]
+    pub(super) insecure: bool,
+}
+
+/// Arguments of `deploy`.
+#[derive(Debug, Args)]
+pub(super) struct Deploy {
+    /// App files (Marathon JSON: one app, an array, or a group with apps).
+    #[arg(required = true)]
+    pub(super) files: Vec<PathBuf>,
+    /// Replace running deployments of the same services.
+    #[arg(long)]
+    pub(super) force: bool,
+    /// Do not wait until the services are healthy.
+    #[arg(long)]
+    pub(super) no_wait: bool,
+    /// How long to wait.
+    #[arg(long, default_value = "5m", value_parser = super::files::duration)]
+    pub(super) timeout: std::time::Duration,
+}
+
+/// Arguments of `ps`.
+#[derive(Debug, Args)]
+pub(super) struct Ps {
+    /// Show the instances of this service.
+    pub(super) service: Option<String>,
+    /// Show every instance of every service.
+    #[arg(short, long)]
+    pub(super) all: bool,
+}
+
+/// Arguments of `logs`.
+#[derive(Debug, Args)]
+pub(super) struct Logs {
+    /// Service or instance (any unique beginning).
+    pub(super) service: String,
+    /// Go on as more is written, also by replacements.
+    #[arg(short, long)]
+    pub(super) follow: bool,
+    /// Only the last N lines of each file.
+    #[arg(long, value_name = "N")]
+    pub(super) tail: Option<usize>,
+    /// Only stdout or stderr.
+    #[arg(long, value_name = "NAME", value_parser = ["stdout", "stderr"])]
+    pub(super) stream: Option<String>,
+    /// Do not put the instance before each line.
+    #[arg(long)]
+    pub(super) no_prefix: bool,
+}
+
+/// Arguments of `scale`.
+#[derive(Debug, Args)]
+pub(super) struct Scale {
+    /// Service.
+    pub(super) service: String,
+    /// Number of instances.
+    pub(super) instances: u32,
+    /// Replace running deployments of the service.
+    #[arg(long)]
+    pub(super) force: bool,
+    /// Do not wait.
+    #[arg(long)]
+    pub(super) no_wait: bool,
+    /// How long to wait.
+    #[arg(long, default_value = "5m", value_parser = super::files::duration)]
+    pub(super) timeout: std::time::Duration,
+}
+
+/// Arguments of `stop`.
+#[derive(Debug, Args)]
+pub(super) struct Stop {
+    /// Services.
+    #[arg(required = true)]
+    pub(super) services: Vec<String>,
+    /// Do not wait.
+    #[arg(long)]
+    pub(super) no_wait: bool,
+    /// How long to wait.
+    #[arg(long, default_value = "5m", value_parser = super::files::duration)]
+    pub(super) timeout: std::time::Duration,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// Docker image; without it the command is a process on the agent.
+    #[arg(long)]
+    pub(super) image: Option<String>,
+    /// CPUs.
+    #[arg(long, default_value_t = 0.1)]
+    pub(super) cpus: f64,
+    /// Memory in MiB.
+    #[arg(long, default_value_t = 32.0)]
+    pub(super) mem: f64,
+    /// Environment, `NAME=VALUE`.
+    #[arg(long, short, value_name = "NAME=VALUE")]
+    pub(super) env: Vec<String>,
+    /// How long to wait for an agent that can run it.
+    #[arg(long, default_value = "30s", value_parser = super::files::duration)]
+    pub(super) timeout: std::time::Duration,
+    /// Command and its arguments.
+    #[arg(required = true, last = true)]
+    pub(super) command: Vec<String>,
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    /// Service.
+    pub(super) service: String,
+}
+
+/// Arguments of `demo-web`.
+#[derive(Debug, Args)]
+pub(super) struct DemoWeb {
+    /// Address to listen on.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub(super) host: std::net::IpAddr,
+    /// Port to listen on.
+    #[arg(long)]
+    pub(super) port: u16,
+    /// Answer `/health` with 500.
+    #[arg(long)]
+    pub(super) fail_health: bool,
+    /// A service that `/upstream` finds through `/v2` and asks.
+    #[arg(long)]
+    pub(super) upstream: Option<String>,
+}

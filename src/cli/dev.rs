@@ -1,0 +1,235 @@
+//! `mesita dev`: a whole cluster in the foreground.
+//!
+//! Files are read before anything starts, so that a mistake in them costs nothing. Then the node
+//! starts, the files are deployed, the logs of every instance are streamed, and the first Ctrl-C or
+//! SIGTERM stops every task and removes every temporary file.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::args::{ClusterArgs, Dev, Global};
+use super::follow::Follower;
+use super::logs::Printing;
+use super::output::{Paint, Printer};
+use super::ready::{self, Announcement};
+use super::services::Services;
+use super::signals::Interrupt;
+use super::target::Target;
+use super::{CliError, Exit, files, wait};
+use crate::config::{DataDir, Listen, NodeConfig};
+use crate::node::Node;
+use crate::resources::{Resources, attributes};
+
+/// How long the files given to `dev` may take to become healthy before their logs are streamed
+/// without waiting any longer.
+const DEPLOY_TIMEOUT: Duration = Duration::from_secs(300);
+/// Pause between two looks at the logs.
+const LOG_POLL: Duration = Duration::from_millis(200);
+
+/// Runs the cluster until it is interrupted or fails.
+pub(super) async fn dev(arguments: Dev, global: &Global, printer: Printer) -> Result<Exit, CliError> {
+    let apps = files::read(&arguments.files)?;
+    let config = resolve(&arguments.cluster)?;
+    let mut interrupt = Interrupt::install()?;
+    let mut node = Box::pin(Node::start(config)).await.map_err(|error| CliError::new(error.to_string()))?;
+    let outcome = live(&mut node, apps, global, printer, &mut interrupt).await;
+    if !printer.is_json() {
+        printer.note("stopping every task");
+    }
+    let stopped = Box::pin(node.stop()).await;
+    outcome?;
+    stopped.map_err(|left| CliError::new(format!("something is left: {}", left.join("; "))))?;
+    Ok(Exit::Ok)
+}
+
+/// From the first line to the interrupt.
+async fn live(
+    node: &mut Node,
+    apps: Vec<Value>,
+    global: &Global,
+    printer: Printer,
+    interrupt: &mut Interrupt,
+) -> Result<(), CliError> {
+    let line = ready::line(node);
+    let _announcement = Announcement::make(&line)?;
+    let target = Target::at(line["masters"][0].as_str().unwrap_or_default());
+    if !printer.is_json() {
+        printer.data(&banner(&line))?;
+    }
+    tokio::select! {
+        () = interrupt.wait() => Ok(()),
+        fatal = node.failed() => Err(CliError::new(fatal.to_string())),
+        served = serve(&target, apps, line, global, printer) => served,
+    }
+}
+
+/// Deploys the files, then streams logs for ever.
+async fn serve(
+    target: &Target,
+    apps: Vec<Value>,
+    line: Value,
+    global: &Global,
+    printer: Printer,
+) -> Result<(), CliError> {
+    let services = Services::new(target)?;
+    let mut late = None;
+    if !apps.is_empty() {
+        let deployment = services.deploy(&apps, true).await?;
+        let ids = files::ids(&apps);
+        late = wait::settled(&services, &deployment, &ids, DEPLOY_TIMEOUT, printer.is_json()).await.err();
+    }
+    match &late {
+        Some(error) => printer.error(error),
+        None if printer.is_json() => printer.data(&[line.to_string()])?,
+        None => printer.data(&addresses(&services).await?)?,
+    }
+    stream(&services, target, global, printer).await
+}
+
+/// Streams the logs of every instance of every service.
+async fn stream(
+    services: &Services,
+    target: &Target,
+    global: &Global,
+    printer: Printer,
+) -> Result<(), CliError> {
+    let mut printing: Option<Printing> = None;
+    loop {
+        if printing.is_none() {
+            let framework_id = services.framework_id().await?;
+            printing = framework_id.map(|id| {
+                let mut printing =
+                    Printing::new(Follower::new(target, id), Paint::stdout(global.color), printer);
+                printing.as_json = printer.is_json();
+                printing
+            });
+        }
+        if let Some(printing) = &mut printing {
+            let ids: Vec<String> = services.list().await?.into_iter().map(|service| service.id).collect();
+            printing.round(services, &ids, None, false).await?;
+        }
+        tokio::time::sleep(LOG_POLL).await;
+    }
+}
+
+/// What a person wants to know first.
+fn banner(line: &Value) -> Vec<String> {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let agents = line["agents"].as_array().map_or(0, Vec::len);
+    vec![
+        format!(
+            "mesita {} runs one master and {agents} agent{}",
+            env!("CARGO_PKG_VERSION"),
+            if agents == 1 { "" } else { "s" }
+        ),
+        format!("  Mesos API     {}", text(&line["masters"][0])),
+        format!("  Agent API     {}", text(&line["agents"][0])),
+        format!("  Marathon API  {}", text(&line["marathon"])),
+        format!("  Data          {}", text(&line["data_dir"])),
+        "Ctrl-C stops everything.".to_owned(),
+    ]
+}
+
+/// One line for each instance: where it answers.
+async fn addresses(services: &Services) -> Result<Vec<String>, CliError> {
+    let mut lines = Vec::new();
+    for service in services.list().await? {
+        for instance in services.instances(&service.id).await? {
+            for address in instance.addresses() {
+                lines.push(format!("{} is at http://{address}/", service.id));
+            }
+        }
+    }
+    Ok(lines)
+}
+
+/// From arguments to a configuration.
+pub(super) fn resolve(arguments: &ClusterArgs) -> Result<NodeConfig, CliError> {
+    let mut config = NodeConfig::local();
+    let usage = |message: String| CliError::with(Exit::Usage, message);
+    for (given, listen, flag) in [
+        (arguments.master_addr, &mut config.master, "--master-addr"),
+        (arguments.agent_addr, &mut config.agent, "--agent-addr"),
+        (arguments.marathon_addr, &mut config.marathon, "--marathon-addr"),
+    ] {
+        let Some(address) = given else { continue };
+        if !is_loopback(address) && !arguments.insecure {
+            return Err(usage(format!(
+                "{flag} {address} can be reached from other machines, and nothing authenticates them yet"
+            ))
+            .hint("use 127.0.0.1, or add --insecure if the network is yours alone"));
+        }
+        *listen = Listen { address, required: true };
+    }
+    if arguments.insecure {
+        tracing::warn!("--insecure: whoever reaches these addresses can run programs here");
+    }
+    config.agents = usize::from(arguments.agents);
+    if let Some(text) = &arguments.agent_resources {
+        let resources =
+            Resources::parse(text).map_err(|error| usage(format!("--agent-resources: {error}")))?;
+        config.agent_resources = Some(resources);
+    }
+    if let Some(text) = &arguments.agent_attributes {
+        config.agent_attributes =
+            attributes::parse(text).map_err(|error| usage(format!("--agent-attributes: {error}")))?;
+    }
+    config.data_dir = arguments.data_dir.clone().map_or(DataDir::Ephemeral, DataDir::At);
+    config.launcher_path = Some(own_program()?);
+    config.run_id = std::env::var("MESITA_RUN_ID").ok().filter(|value| !value.is_empty());
+    Ok(config)
+}
+
+/// The program that runs: agents start it again as the launcher.
+fn own_program() -> Result<PathBuf, CliError> {
+    std::env::current_exe()
+        .map_err(|error| CliError::new(format!("the path of this program is unknown: {error}")))
+}
+
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().is_loopback()
+}
+
+/// One event of `--json` after the ready line.
+pub(super) fn log_event(service: &str, task_id: &str, stream: &str, line: &str) -> String {
+    json!({ "schema": 1, "event": "log", "service": service, "task": task_id, "stream": stream, "line": line }).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::args::{Cli, Command};
+    use super::*;
+
+    fn arguments(text: &[&str]) -> ClusterArgs {
+        let cli = Cli::try_parse_from([&["mesita", "dev"], text].concat()).expect("valid arguments");
+        match cli.command {
+            Command::Dev(dev) => dev.cluster,
+            _ => unreachable!("the verb is dev"),
+        }
+    }
+
+    #[test]
+    fn other_machines_only_with_insecure() {
+        let open = ["--master-addr", "0.0.0.0:0"];
+        let error = resolve(&arguments(&open)).expect_err("not loopback");
+        assert!(error.message.contains("--master-addr") && error.exit == Exit::Usage, "{error}");
+        assert!(resolve(&arguments(&[&open[..], &["--insecure"]].concat())).is_ok());
+    }
+
+    #[test]
+    fn bad_resources_are_refused_by_name() {
+        let error = resolve(&arguments(&["--agent-resources", "cpus:many"])).expect_err("not a number");
+        assert!(error.message.contains("cpus") && error.exit == Exit::Usage, "{error}");
+    }
+
+    #[test]
+    fn a_port_that_was_asked_for_is_required() {
+        let config = resolve(&arguments(&["--marathon-addr", "127.0.0.1:0"])).expect("valid");
+        assert!(config.marathon.required && !config.master.required);
+    }
+}

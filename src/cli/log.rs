@@ -1,0 +1,23 @@
+//! Log set-up of the binary: tracing to stderr.
+
+use tracing_subscriber::EnvFilter;
+
+use super::args::{Global, LogFormat};
+use super::{CliError, Exit};
+
+/// Starts logging.
+///
+/// # Errors
+/// The filter is malformed.
+pub(super) fn start(global: &Global) -> Result<(), CliError> {
+    let filter = EnvFilter::try_new(&global.log_level).map_err(|error| {
+        CliError::with(Exit::Usage, format!("--log-level {:?}: {error}", global.log_level))
+            .hint("use error, warn, info, debug, trace, or a filter such as `info,mesita::master=debug`")
+    })?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match global.log_format {
+        LogFormat::Text => subscriber.try_init(),
+        LogFormat::Json => subscriber.json().try_init(),
+    };
+    started.map_err(|error| CliError::new(format!("the log could not be started: {error}")))
+}

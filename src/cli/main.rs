@@ -1,0 +1,106 @@
+//! From arguments to an exit code.
+
+use std::process::ExitCode;
+
+use clap::{Parser, error::ErrorKind};
+
+use super::args::{Cli, Command};
+use super::output::{Printer, Report};
+use super::target::Target;
+use super::{CliError, Exit, demo_web, deploy, dev, explain, log, logs, ps, run, scale, stop, version};
+
+/// The program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    // The launcher is single-threaded and logs nothing: it goes its own way at once.
+    if let Command::Launcher { arguments } = cli.command {
+        return crate::containerizer::launcher::main(arguments);
+    }
+    let printer = Printer::new(&cli.global);
+    match start(cli, printer) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            printer.error(&error);
+            error.exit.into()
+        }
+    }
+}
+
+/// Prints what clap has to say. Help and versions are data, errors are not.
+fn usage(error: &clap::Error) -> ExitCode {
+    let printed = error.print();
+    let is_help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if printed.is_err() || !is_help { Exit::Usage.into() } else { Exit::Ok.into() }
+}
+
+fn start(cli: Cli, printer: Printer) -> Result<Exit, CliError> {
+    log::start(&cli.global)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::new(format!("the runtime could not start: {error}")))?;
+    let exit = runtime.block_on(dispatch(cli, printer));
+    // Whatever still runs here is a blocking read of a closed terminal; it must not hold us up.
+    runtime.shutdown_background();
+    exit
+}
+
+async fn dispatch(cli: Cli, printer: Printer) -> Result<Exit, CliError> {
+    let global = cli.global;
+    let target = || Target::find(global.addr.as_deref());
+    match cli.command {
+        Command::Dev(arguments) => Box::pin(dev::dev(arguments, &global, printer)).await,
+        Command::Deploy(arguments) => Box::pin(deploy::deploy(arguments, &target()?, printer)).await,
+        Command::Ps(arguments) => {
+            ps::ps(&arguments, &global, &target()?).await.and_then(|report| show(printer, &report))
+        }
+        Command::Logs(arguments) => Box::pin(logs::logs(arguments, &global, &target()?, printer)).await,
+        Command::Scale(arguments) => Box::pin(scale::scale(arguments, &target()?, printer)).await,
+        Command::Stop(arguments) => Box::pin(stop::stop(arguments, &target()?, printer)).await,
+        Command::Run(arguments) => Box::pin(run::run(arguments, &global, printer)).await,
+        Command::Explain(arguments) => {
+            explain::explain(&arguments, &target()?).await.and_then(|report| show(printer, &report))
+        }
+        Command::Version => show(printer, &version_report()),
+        Command::DemoWeb(arguments) => demo_web::serve(arguments).await,
+        Command::Launcher { .. } => Err(CliError::with(Exit::Usage, "the launcher was started above")),
+    }
+}
+
+fn show(printer: Printer, report: &Report) -> Result<Exit, CliError> {
+    printer.report(report).map(|()| Exit::Ok)
+}
+
+fn version_report() -> Report {
+    let json = version::version();
+    let text = |key: &str| json[key].as_str().unwrap_or_default().to_owned();
+    let lines = vec![
+        format!("mesita {}", text("mesita")),
+        format!("speaks Mesos {} (v1 API) and Marathon {} (/v2)", text("mesos_api"), text("marathon_api")),
+    ];
+    Report { ids: vec![text("mesita")], lines, json, items: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::super::args::Format;
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn json_is_an_alias() {
+        let cli = Cli::try_parse_from(["mesita", "--json", "ps"]).expect("valid arguments");
+        assert!(Printer::new(&cli.global).is_json());
+        assert_eq!(cli.global.output, Format::Table);
+    }
+}

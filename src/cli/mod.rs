@@ -1,0 +1,32 @@
+//! The command line: one file per verb. Commands return data or an [`CliError`]; [`output`] prints.
+//!
+//! A command finds its cluster through [`target`]: `--addr`, `MESITA_ADDR`, then the ready file of
+//! a running `mesita dev`, then the default port.
+
+mod args;
+mod demo_web;
+mod deploy;
+mod dev;
+mod error;
+mod exit;
+mod explain;
+mod files;
+mod follow;
+mod log;
+mod logs;
+mod main;
+mod output;
+mod ps;
+mod ready;
+mod run;
+mod scale;
+mod services;
+mod signals;
+mod stop;
+mod target;
+mod version;
+mod wait;
+
+pub use error::CliError;
+pub use exit::Exit;
+pub use main::main;

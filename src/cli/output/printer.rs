@@ -1,0 +1,132 @@
+//! One result, printed in the form that was asked for.
+
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+use super::super::CliError;
+use super::super::args::{Format, Global};
+use super::Table;
+
+/// A result in every form.
+#[derive(Clone, Debug, Default)]
+pub(in crate::cli) struct Report {
+    /// The document of `--output json`; an array of objects prints line by line as `jsonl`.
+    pub(in crate::cli) json: Value,
+    /// Key of the array in `json` whose elements are the lines of `jsonl`.
+    pub(in crate::cli) items: Option<&'static str>,
+    /// For people.
+    pub(in crate::cli) lines: Vec<String>,
+    /// Ids, for `name` and `--quiet`.
+    pub(in crate::cli) ids: Vec<String>,
+}
+
+impl Report {
+    /// A report that is a table.
+    pub(in crate::cli) fn table(
+        items: &'static str,
+        rows: Vec<Value>,
+        table: &Table,
+        ids: Vec<String>,
+    ) -> Self {
+        Self { json: json!({ "schema": 1, items: rows }), items: Some(items), lines: table.lines(), ids }
+    }
+}
+
+/// Prints reports, lines and errors.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::cli) struct Printer {
+    format: Format,
+}
+
+impl Printer {
+    /// The printer that the arguments ask for.
+    pub(in crate::cli) fn new(global: &Global) -> Self {
+        let format = match global.output {
+            _ if global.quiet => Format::Name,
+            Format::Table if global.json => Format::Json,
+            format => format,
+        };
+        Self { format }
+    }
+
+    /// A printer for people, without arguments.
+    #[cfg(test)]
+    pub(in crate::cli) fn for_tests() -> Self {
+        Self { format: Format::Table }
+    }
+
+    /// Whether machines read what is printed.
+    pub(in crate::cli) fn is_json(self) -> bool {
+        matches!(self.format, Format::Json | Format::Jsonl)
+    }
+
+    /// Prints a result to stdout.
+    ///
+    /// # Errors
+    /// Stdout cannot be written.
+    pub(in crate::cli) fn report(self, report: &Report) -> Result<(), CliError> {
+        let lines = match self.format {
+            Format::Table => report.lines.clone(),
+            Format::Name => report.ids.clone(),
+            Format::Json => vec![report.json.to_string()],
+            Format::Jsonl => match report.items.and_then(|key| report.json[key].as_array()) {
+                Some(items) => items.iter().map(Value::to_string).collect(),
+                None => vec![report.json.to_string()],
+            },
+        };
+        self.data(&lines)
+    }
+
+    /// Prints lines of data to stdout at once.
+    ///
+    /// # Errors
+    /// Stdout cannot be written; a closed pipe ends quietly.
+    pub(in crate::cli) fn data(self, lines: &[String]) -> Result<(), CliError> {
+        let mut text = lines.join("\n");
+        if !lines.is_empty() {
+            text.push('\n');
+        }
+        self.bytes(text.as_bytes())
+    }
+
+    /// Writes bytes to stdout as they are.
+    ///
+    /// # Errors
+    /// Stdout cannot be written.
+    pub(in crate::cli) fn bytes(self, bytes: &[u8]) -> Result<(), CliError> {
+        let mut stdout = std::io::stdout().lock();
+        stdout
+            .write_all(bytes)
+            .and_then(|()| stdout.flush())
+            .map_err(|error| CliError::new(format!("stdout cannot be written: {error}")))
+    }
+
+    /// Writes bytes to stderr as they are (what a task wrote to its stderr).
+    ///
+    /// # Errors
+    /// Stderr cannot be written.
+    pub(in crate::cli) fn error_bytes(self, bytes: &[u8]) -> Result<(), CliError> {
+        std::io::stderr()
+            .write_all(bytes)
+            .map_err(|error| CliError::new(format!("stderr cannot be written: {error}")))
+    }
+
+    /// Tells the person something on stderr.
+    pub(in crate::cli) fn note(self, text: &str) {
+        eprintln!("{text}");
+    }
+
+    /// Prints an error to stderr.
+    pub(in crate::cli) fn error(self, error: &CliError) {
+        if self.is_json() {
+            let body = json!({ "code": error.exit.code(), "message": error.message, "hint": error.hint });
+            eprintln!("{}", json!({ "error": body }));
+            return;
+        }
+        eprintln!("error: {}", error.message);
+        if let Some(hint) = &error.hint {
+            eprintln!("hint: {hint}");
+        }
+    }
+}

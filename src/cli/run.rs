@@ -1,0 +1,320 @@
+//! `mesita run`: one task now. The command is a framework of its own: it subscribes, takes the first
+//! offer that fits, launches, streams the output and tears itself down.
+
+use std::time::Duration;
+
+use super::args::{Format, Global, Run};
+use super::follow::{Follower, Stream};
+use super::output::Printer;
+use super::signals::Interrupt;
+use super::target::Target;
+use super::{CliError, Exit, dev};
+use crate::api::v1::scheduler::{self, call, event};
+use crate::api::v1::{self, TaskState};
+use crate::client::{ApiError, SchedulerApi, SubscriptionStream};
+use crate::node::Node;
+use crate::resources::Resources;
+
+/// Pause between two looks at the output.
+const OUTPUT_POLL: Duration = Duration::from_millis(100);
+/// Id of the only task; its framework is new each time.
+const TASK_ID: &str = "run";
+
+/// Runs the task and exits with its code; everything of ours that fails is 125.
+pub(super) async fn run(arguments: Run, global: &Global, printer: Printer) -> Result<Exit, CliError> {
+    let ours = |error: CliError| CliError { exit: passed_on(error.exit), ..error };
+    let task = task(&arguments).map_err(ours)?;
+    let mut interrupt = Interrupt::install().map_err(ours)?;
+    let (target, node) = cluster(global, printer).await.map_err(ours)?;
+    let outcome = match Session::open(&target).await {
+        Ok(session) => Box::pin(session.run(task, arguments.timeout, printer, &mut interrupt)).await,
+        Err(error) => Err(error),
+    };
+    if let Some(node) = node {
+        Box::pin(node.stop())
+            .await
+            .map_err(|left| ours(CliError::new(format!("something is left: {}", left.join("; ")))))?;
+    }
+    outcome.map_err(ours)
+}
+
+/// Failures of ours are 125 here, except that nothing can place the task.
+fn passed_on(exit: Exit) -> Exit {
+    if exit == Exit::CannotBePlaced { exit } else { Exit::RunFailed }
+}
+
+/// The cluster that answers, or one of our own for this task.
+async fn cluster(global: &Global, printer: Printer) -> Result<(Target, Option<Node>), CliError> {
+    let target = Target::find(global.addr.as_deref())?;
+    let answers = target.client()?.get("/health").await;
+    match answers {
+        Ok(_) => Ok((target, None)),
+        Err(error) if global.addr.is_some() => Err(error.into()),
+        Err(_) => {
+            if global.output == Format::Table && !global.json {
+                printer.note("no cluster answers; running in one of its own");
+            }
+            let config = dev::resolve(&super::args::ClusterArgs::default())?.on_free_ports();
+            let node =
+                Box::pin(Node::start(config)).await.map_err(|error| CliError::new(error.to_string()))?;
+            Ok((Target::at(format!("http://{}", node.addresses().master)), Some(node)))
+        }
+    }
+}
+
+/// The task without its agent.
+fn task(arguments: &Run) -> Result<v1::TaskInfo, CliError> {
+    let usage = |message: String| CliError::with(Exit::Usage, message);
+    let scalar = |name: &str, value: f64| v1::Resource {
+        name: name.to_owned(),
+        r#type: v1::value::Type::Scalar.into(),
+        scalar: Some(v1::value::Scalar { value }),
+        ..Default::default()
+    };
+    let resources = vec![scalar("cpus", arguments.cpus), scalar("mem", arguments.mem)];
+    Resources::from_wire(&resources)
+        .map_err(|error| usage(error.to_string()).hint("see --cpus and --mem"))?;
+    let mut variables = Vec::new();
+    for text in &arguments.env {
+        let (name, value) = text
+            .split_once('=')
+            .filter(|(name, _)| !name.is_empty())
+            .ok_or_else(|| usage(format!("--env {text:?} is not NAME=VALUE")))?;
+        variables.push(v1::environment::Variable {
+            name: name.to_owned(),
+            value: Some(value.to_owned()),
+            ..Default::default()
+        });
+    }
+    let container = arguments.image.as_ref().map(|image| v1::ContainerInfo {
+        r#type: v1::container_info::Type::Docker.into(),
+        docker: Some(v1::container_info::DockerInfo { image: image.clone(), ..Default::default() }),
+        ..Default::default()
+    });
+    let command = v1::CommandInfo {
+        shell: Some(false),
+        value: arguments.command.first().cloned(),
+        // In a container the whole list follows the entry point; a process takes it as argv.
+        arguments: if arguments.image.is_some() {
+            arguments.command[1..].to_vec()
+        } else {
+            arguments.command.clone()
+        },
+        environment: Some(v1::Environment { variables }),
+        ..Default::default()
+    };
+    Ok(v1::TaskInfo {
+        name: arguments.command.join(" "),
+        task_id: v1::TaskId { value: TASK_ID.to_owned() },
+        command: Some(command),
+        container,
+        resources,
+        ..Default::default()
+    })
+}
+
+/// One subscription.
+struct Session {
+    api: crate::client::http::HttpScheduler,
+    stream: SubscriptionStream<scheduler::Event>,
+    target: Target,
+    framework_id: Option<v1::FrameworkId>,
+}
+
+/// How the task ended.
+struct Ended {
+    state: TaskState,
+    message: String,
+}
+
+impl Session {
+    async fn open(target: &Target) -> Result<Self, CliError> {
+        let api = target.scheduler()?;
+        let info = v1::FrameworkInfo { name: "mesita run".to_owned(), ..Default::default() };
+        let call = scheduler::Call {
+            r#type: Some(call::Type::Subscribe.into()),
+            subscribe: Some(call::Subscribe { framework_info: info, ..Default::default() }),
+            ..Default::default()
+        };
+        let stream = api.subscribe(call, None).await?;
+        Ok(Self { api, stream, target: target.clone(), framework_id: None })
+    }
+
+    async fn run(
+        mut self,
+        mut task: v1::TaskInfo,
+        timeout: Duration,
+        printer: Printer,
+        interrupt: &mut Interrupt,
+    ) -> Result<Exit, CliError> {
+        let placed = tokio::select! {
+            placed = tokio::time::timeout(timeout, self.launch(&mut task)) => placed,
+            () = interrupt.wait() => return Ok(Exit::Command(130)),
+        };
+        match placed {
+            Ok(launched) => launched?,
+            Err(_) => {
+                let wanted = Resources::from_wire(&task.resources)
+                    .map(|resources| resources.to_string())
+                    .unwrap_or_default();
+                return Err(CliError::with(
+                    Exit::CannotBePlaced,
+                    format!("no agent offered {wanted} within {} s", timeout.as_secs()),
+                )
+                .hint("`mesita ps` shows what runs; smaller --cpus and --mem may fit"));
+            }
+        }
+        let agent_id = task.agent_id.value.clone();
+        let framework = self.framework_id.clone().map(|id| id.value).unwrap_or_default();
+        let mut output = Follower::new(&self.target, framework);
+        let mut killing = false;
+        let ended = loop {
+            tokio::select! {
+                event = self.stream.events.recv() => {
+                    let event = event.ok_or_else(|| CliError::new("the master closed the stream"))?;
+                    if let Some(ended) = self.on_event(event).await? {
+                        break ended;
+                    }
+                }
+                () = interrupt.wait(), if !killing => {
+                    killing = true;
+                    let kill = call::Kill { task_id: task.task_id.clone(), agent_id: Some(task.agent_id.clone()), ..Default::default() };
+                    self.call(call::Type::Kill, |call| call.kill = Some(kill)).await?;
+                }
+                () = tokio::time::sleep(OUTPUT_POLL) => print(&mut output, &agent_id, printer).await?,
+            }
+        };
+        print(&mut output, &agent_id, printer).await?;
+        self.call(call::Type::Teardown, |_| {}).await?;
+        exit_of(&ended, printer)
+    }
+
+    /// Waits for an offer that fits and accepts it.
+    async fn launch(&mut self, task: &mut v1::TaskInfo) -> Result<(), CliError> {
+        let wanted =
+            Resources::from_wire(&task.resources).map_err(|error| CliError::new(error.to_string()))?;
+        loop {
+            let event = self
+                .stream
+                .events
+                .recv()
+                .await
+                .ok_or_else(|| CliError::new("the master closed the stream"))?;
+            if let Some(subscribed) = event.subscribed {
+                self.framework_id = Some(subscribed.framework_id);
+            }
+            if let Some(error) = event.error {
+                return Err(CliError::new(error.message));
+            }
+            for offer in event.offers.map(|offers| offers.offers).unwrap_or_default() {
+                let offered = Resources::from_wire(&offer.resources)
+                    .map_err(|error| CliError::new(error.to_string()))?;
+                if !offered.unallocated().contains(&wanted) {
+                    let decline = call::Decline { offer_ids: vec![offer.id], filters: None };
+                    self.call(call::Type::Decline, |call| call.decline = Some(decline)).await?;
+                    continue;
+                }
+                task.agent_id = offer.agent_id.clone();
+                let operation = v1::offer::Operation {
+                    r#type: Some(v1::offer::operation::Type::Launch.into()),
+                    launch: Some(v1::offer::operation::Launch { task_infos: vec![task.clone()] }),
+                    ..Default::default()
+                };
+                let accept =
+                    call::Accept { offer_ids: vec![offer.id], operations: vec![operation], filters: None };
+                return self.call(call::Type::Accept, |call| call.accept = Some(accept)).await;
+            }
+        }
+    }
+
+    async fn on_event(&mut self, event: scheduler::Event) -> Result<Option<Ended>, CliError> {
+        if let Some(error) = event.error {
+            return Err(CliError::new(error.message));
+        }
+        // Later offers are not needed; their resources go back at once.
+        let spare: Vec<v1::OfferId> = event
+            .offers
+            .map(|offers| offers.offers.into_iter().map(|offer| offer.id).collect())
+            .unwrap_or_default();
+        if !spare.is_empty() {
+            let filters = Some(v1::Filters { refuse_seconds: Some(3_600.0) });
+            self.call(call::Type::Decline, |call| {
+                call.decline = Some(call::Decline { offer_ids: spare, filters })
+            })
+            .await?;
+        }
+        let Some(event::Update { status }) = event.update else { return Ok(None) };
+        if let (Some(uuid), Some(agent_id)) = (status.uuid.clone(), status.agent_id.clone()) {
+            let acknowledge = call::Acknowledge { agent_id, task_id: status.task_id.clone(), uuid };
+            self.call(call::Type::Acknowledge, |call| call.acknowledge = Some(acknowledge)).await?;
+        }
+        let is_live =
+            [TaskState::TaskStaging, TaskState::TaskStarting, TaskState::TaskRunning, TaskState::TaskKilling];
+        let state = TaskState::try_from(status.state)
+            .map_err(|_| CliError::new("the task has a state of a later version"))?;
+        let message = status.message.unwrap_or_default();
+        Ok((!is_live.contains(&state)).then_some(Ended { state, message }))
+    }
+
+    async fn call(&self, kind: call::Type, fill: impl FnOnce(&mut scheduler::Call)) -> Result<(), CliError> {
+        let mut call = scheduler::Call {
+            framework_id: self.framework_id.clone(),
+            r#type: Some(kind.into()),
+            ..Default::default()
+        };
+        fill(&mut call);
+        match self.api.call(call, Some(self.stream.stream_id.clone()), None).await {
+            Err(ApiError::Unreachable(problem)) => {
+                Err(CliError::new(format!("the master is gone: {problem}")))
+            }
+            other => Ok(other?),
+        }
+    }
+}
+
+/// Prints what the task wrote since the last look.
+async fn print(output: &mut Follower, agent_id: &str, printer: Printer) -> Result<(), CliError> {
+    printer.bytes(&output.read(TASK_ID, agent_id, Stream::Stdout).await?)?;
+    printer.error_bytes(&output.read(TASK_ID, agent_id, Stream::Stderr).await?)
+}
+
+/// The task's own code: its status, or 128 and the signal.
+fn exit_of(ended: &Ended, printer: Printer) -> Result<Exit, CliError> {
+    if ended.state == TaskState::TaskFinished {
+        return Ok(Exit::Ok);
+    }
+    let last = ended.message.rsplit(' ').next().unwrap_or_default();
+    if ended.message.contains("exited with status")
+        && let Ok(code) = last.parse()
+    {
+        return Ok(Exit::Command(code));
+    }
+    if ended.message.contains("terminated with signal")
+        && let Ok(signal) = last.parse::<nix::sys::signal::Signal>()
+    {
+        let number = u8::try_from(signal as i32).unwrap_or(0);
+        return Ok(Exit::Command(128 + number));
+    }
+    let exit = if ended.message.contains("not found") { Exit::Command(127) } else { Exit::RunFailed };
+    printer.note(&format!("the task ended as {}: {}", ended.state.as_str_name(), ended.message));
+    Ok(exit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exit(state: TaskState, message: &str) -> Exit {
+        let printer = Printer::for_tests();
+        exit_of(&Ended { state, message: message.to_owned() }, printer).expect("an exit")
+    }
+
+    #[test]
+    fn the_command_s_own_code_is_passed_on() {
+        assert_eq!(exit(TaskState::TaskFinished, "Command exited with status 0"), Exit::Ok);
+        assert_eq!(exit(TaskState::TaskFailed, "Command exited with status 3"), Exit::Command(3));
+        assert_eq!(exit(TaskState::TaskFailed, "Container exited with status 17"), Exit::Command(17));
+        assert_eq!(exit(TaskState::TaskKilled, "Command terminated with signal SIGTERM"), Exit::Command(143));
+        assert_eq!(exit(TaskState::TaskLost, "the agent is gone"), Exit::RunFailed);
+    }
+}

@@ -1,0 +1,221 @@
+//! A running cluster and its thread.
+
+use std::sync::Arc;
+use std::sync::mpsc as blocking;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Builder, ClusterError};
+use crate::api::v1::master;
+use crate::client::{MarathonApi, OperatorApi, SchedulerApi};
+use crate::config::NodeConfig;
+use crate::node::{Addresses, Node};
+
+/// How long the agents may take to register.
+const AGENTS_DEADLINE: Duration = Duration::from_secs(20);
+/// Pause between two looks at the agents that have registered.
+const AGENTS_POLL: Duration = Duration::from_millis(2);
+/// How long dropping a cluster waits for its thread, beyond the node's own deadline.
+const DROP_DEADLINE: Duration = Duration::from_secs(30);
+
+/// A cluster in this process.
+pub struct Cluster {
+    addresses: Addresses,
+    marathon: Arc<dyn MarathonApi>,
+    scheduler: Arc<dyn SchedulerApi>,
+    operator: Arc<dyn OperatorApi>,
+    stop: Option<mpsc::Sender<()>>,
+    ended: blocking::Receiver<()>,
+    result: Option<oneshot::Receiver<Result<(), ClusterError>>>,
+}
+
+/// What the cluster's thread hands out once everything runs.
+struct Running {
+    addresses: Addresses,
+    marathon: Arc<dyn MarathonApi>,
+    scheduler: Arc<dyn SchedulerApi>,
+    operator: Arc<dyn OperatorApi>,
+}
+
+impl Cluster {
+    /// Settings of a new cluster.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Base URL of the Mesos master API.
+    #[must_use]
+    pub fn master_url(&self) -> String {
+        format!("http://{}", self.addresses.master)
+    }
+
+    /// Base URL of Marathon's API.
+    #[must_use]
+    pub fn marathon_url(&self) -> String {
+        format!("http://{}", self.addresses.marathon)
+    }
+
+    /// Base URLs of the agents' APIs.
+    #[must_use]
+    pub fn agent_urls(&self) -> Vec<String> {
+        self.addresses.agents.iter().map(|address| format!("http://{address}")).collect()
+    }
+
+    /// Marathon's API, without a socket.
+    #[must_use]
+    pub fn marathon(&self) -> Arc<dyn MarathonApi> {
+        Arc::clone(&self.marathon)
+    }
+
+    /// The scheduler API, without a socket.
+    #[must_use]
+    pub fn scheduler(&self) -> Arc<dyn SchedulerApi> {
+        Arc::clone(&self.scheduler)
+    }
+
+    /// The master's operator API, without a socket.
+    #[must_use]
+    pub fn operator(&self) -> Arc<dyn OperatorApi> {
+        Arc::clone(&self.operator)
+    }
+
+    /// Ends every task and every role.
+    ///
+    /// # Errors
+    /// A part failed while the cluster ran, or something of it is left.
+    pub async fn shutdown(mut self) -> Result<(), ClusterError> {
+        drop(self.stop.take());
+        let lost = || ClusterError::Left(vec!["the cluster's thread ended without a word".to_owned()]);
+        match self.result.take() {
+            Some(result) => result.await.unwrap_or_else(|_| Err(lost())),
+            None => Err(lost()),
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        // Both a message and a closed channel mean that the thread is done; a deadline that passes
+        // leaves it behind, which is better than a test that hangs.
+        if self.ended.recv_timeout(DROP_DEADLINE) == Err(blocking::RecvTimeoutError::Timeout) {
+            tracing::error!("a cluster did not stop in time");
+        }
+    }
+}
+
+/// Starts a node on a runtime and thread of its own.
+pub(super) async fn start(config: NodeConfig) -> Result<Cluster, ClusterError> {
+    let (stop, stopped) = mpsc::channel(1);
+    let (ready, is_ready) = oneshot::channel();
+    let (finish, result) = oneshot::channel();
+    let (end, ended) = blocking::channel();
+    let thread = std::thread::Builder::new().name("mesita-cluster".to_owned()).spawn(move || {
+        let outcome = live(config, ready, stopped);
+        // Nobody may be waiting any more: then the outcome was not wanted.
+        let _ = finish.send(outcome);
+        drop(end);
+    });
+    thread.map_err(|error| ClusterError::Start(error.to_string()))?;
+    let running = match is_ready.await {
+        Ok(running) => running?,
+        Err(_) => return Err(ClusterError::Start("its thread ended without a word".to_owned())),
+    };
+    Ok(Cluster {
+        addresses: running.addresses,
+        marathon: running.marathon,
+        scheduler: running.scheduler,
+        operator: running.operator,
+        stop: Some(stop),
+        ended,
+        result: Some(result),
+    })
+}
+
+/// The life of the cluster's thread.
+fn live(
+    config: NodeConfig,
+    ready: oneshot::Sender<Result<Running, ClusterError>>,
+    stopped: mpsc::Receiver<()>,
+) -> Result<(), ClusterError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("mesita-cluster")
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(live_on(config, ready, stopped)),
+        Err(error) => {
+            let failure = ClusterError::Start(error.to_string());
+            // The starter may have gone away: then nobody needs to know.
+            let _ = ready.send(Err(failure.clone()));
+            Err(failure)
+        }
+    }
+}
+
+async fn live_on(
+    config: NodeConfig,
+    ready: oneshot::Sender<Result<Running, ClusterError>>,
+    mut stopped: mpsc::Receiver<()>,
+) -> Result<(), ClusterError> {
+    let wanted = config.agents;
+    let mut node = match Box::pin(Node::start(config)).await {
+        Ok(node) => node,
+        Err(error) => {
+            let failure = ClusterError::Start(error.to_string());
+            // As above.
+            let _ = ready.send(Err(failure.clone()));
+            return Err(failure);
+        }
+    };
+    let registered = wait_for_agents(node.operator(), wanted).await;
+    let running = registered.map(|()| Running {
+        addresses: node.addresses().clone(),
+        marathon: node.marathon(),
+        scheduler: node.scheduler(),
+        operator: node.operator(),
+    });
+    let all_well = running.is_ok();
+    // As above; a starter that is gone has also dropped `stop`.
+    let _ = ready.send(running);
+    let failure = if all_well {
+        tokio::select! {
+            // The handle sends nothing: it drops its end.
+            _ = stopped.recv() => None,
+            fatal = node.failed() => Some(ClusterError::Failed(fatal)),
+        }
+    } else {
+        None
+    };
+    let left = Box::pin(node.stop()).await;
+    match (failure, left) {
+        (Some(failure), _) => Err(failure),
+        (None, Err(left)) => Err(ClusterError::Left(left)),
+        (None, Ok(())) => Ok(()),
+    }
+}
+
+/// Waits until the master knows every agent.
+async fn wait_for_agents(operator: Arc<dyn OperatorApi>, wanted: usize) -> Result<(), ClusterError> {
+    let mut registered = 0;
+    let looking = async {
+        loop {
+            let call =
+                master::Call { r#type: Some(master::call::Type::GetAgents.into()), ..Default::default() };
+            if let Ok(Some(response)) = operator.call(call, None).await {
+                registered = response.get_agents.map_or(0, |agents| agents.agents.len());
+                if registered >= wanted {
+                    return;
+                }
+            }
+            tokio::time::sleep(AGENTS_POLL).await;
+        }
+    };
+    match tokio::time::timeout(AGENTS_DEADLINE, looking).await {
+        Ok(()) => Ok(()),
+        Err(_) => Err(ClusterError::Agents { registered, wanted, seconds: AGENTS_DEADLINE.as_secs() }),
+    }
+}

@@ -1,0 +1,109 @@
+//! Typed configuration of a node: what its roles are, where they listen, what its agents have. A
+//! value of these types is complete and valid; reading flags and files is the command line's work.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::api::v1;
+use crate::resources::Resources;
+
+/// Mesos version that the APIs report.
+pub const MESOS_VERSION: &str = "1.11.0";
+/// Marathon version that `/v2/info` reports.
+pub const MARATHON_VERSION: &str = "1.11.24";
+/// Default port of the master's API.
+pub const MASTER_PORT: u16 = 5050;
+/// Default port of the agent's API.
+pub const AGENT_PORT: u16 = 5051;
+/// [`AGENT_PORT`] as the wire has it.
+pub const DEFAULT_AGENT_PORT: i32 = 5051;
+/// Default port of Marathon's API.
+pub const MARATHON_PORT: u16 = 8080;
+
+/// Where to listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Address; port 0 for any free one.
+    pub address: SocketAddr,
+    /// A taken port is an error (it was asked for); otherwise the next free one is used.
+    pub required: bool,
+}
+
+/// Where state lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DataDir {
+    /// In memory, with sandboxes in a temporary directory that is removed at the end.
+    Ephemeral,
+    /// In this directory, which is created if absent.
+    At(PathBuf),
+}
+
+/// What runs tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Executor {
+    /// Processes, and containers where a Docker engine answers.
+    Process,
+    /// Nothing: tasks stay running until they are killed or told to end. For tests.
+    Fake,
+}
+
+/// One node with a master, agents and the service framework.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeConfig {
+    /// Mesos master API.
+    pub master: Listen,
+    /// API of the first agent; further agents take free ports of the same address.
+    pub agent: Listen,
+    /// Marathon API.
+    pub marathon: Listen,
+    /// Where state lives.
+    pub data_dir: DataDir,
+    /// Number of agents.
+    pub agents: usize,
+    /// What each agent has; detected and divided among the agents when absent.
+    pub agent_resources: Option<Resources>,
+    /// Attributes of every agent.
+    pub agent_attributes: Vec<v1::Attribute>,
+    /// What runs tasks.
+    pub executor: Executor,
+    /// The program that has the subcommand `launcher`; without it tasks are spawned in process.
+    pub launcher_path: Option<PathBuf>,
+    /// Marks everything that this node makes, so that a test run can count what is left.
+    pub run_id: Option<String>,
+    /// Silence after which an agent counts as lost.
+    pub agent_unreachable_after: Duration,
+    /// How long stopping may take before what still runs is abandoned.
+    pub stop_deadline: Duration,
+}
+
+impl NodeConfig {
+    /// Everything on loopback with default ports, ephemeral, one agent with what the host has.
+    #[must_use]
+    pub fn local() -> Self {
+        let listen = |port| Listen { address: SocketAddr::from(([127, 0, 0, 1], port)), required: false };
+        Self {
+            master: listen(MASTER_PORT),
+            agent: listen(AGENT_PORT),
+            marathon: listen(MARATHON_PORT),
+            data_dir: DataDir::Ephemeral,
+            agents: 1,
+            agent_resources: None,
+            agent_attributes: Vec::new(),
+            executor: Executor::Process,
+            launcher_path: None,
+            run_id: None,
+            agent_unreachable_after: Duration::from_secs(10),
+            stop_deadline: Duration::from_secs(15),
+        }
+    }
+
+    /// The same on any free ports.
+    #[must_use]
+    pub fn on_free_ports(mut self) -> Self {
+        for listen in [&mut self.master, &mut self.agent, &mut self.marathon] {
+            *listen = Listen { address: SocketAddr::new(listen.address.ip(), 0), required: true };
+        }
+        self
+    }
+}

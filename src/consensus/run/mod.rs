@@ -1,0 +1,10 @@
+//! The loop that owns a [`super::core::Consensus`]: clock, disk and state machine around it. It only
+//! moves bytes; what they mean is the [`Machine`]'s business.
+//!
+//! A panic or a fault inside, or a failed write, ends the node: nothing is voted, acknowledged or
+//! served on a state that is not known.
+
+mod drain;
+mod member;
+
+pub use member::{Handle, Machine, MemberError, ProposeError, start};

@@ -1,0 +1,118 @@
+//! The launcher's main loop.
+
+use std::io::{self, Write};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl::set_child_subreaper;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use super::protocol::{News, Order, VERSION, read, write};
+use super::tasks::Tasks;
+
+/// Body of the hidden subcommand `launcher`. Its standard input is the socket of the agent that
+/// started it.
+#[must_use]
+pub fn main(arguments: Vec<String>) -> ExitCode {
+    if arguments != ["--die-with-parent"] {
+        return complain("an agent starts this; it takes --die-with-parent and a socket as standard input");
+    }
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&format!("the launcher failed: {error}")),
+    }
+}
+
+fn complain(text: &str) -> ExitCode {
+    // Without stderr there is nobody to tell.
+    let _ = writeln!(io::stderr(), "mesita launcher: {text}");
+    ExitCode::from(2)
+}
+
+fn serve() -> io::Result<()> {
+    // A session of its own: Ctrl-C in the terminal of the agent is for the agent. Fails only if this
+    // process leads a group already, and then it has one.
+    let _ = nix::unistd::setsid();
+    set_child_subreaper(true)?;
+    let mut children = SigSet::empty();
+    children.add(Signal::SIGCHLD);
+    children.thread_block()?;
+    let signals = SignalFd::with_flags(&children, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+    let mut socket = own_socket()?;
+    let mut tasks = Tasks::default();
+    write(&mut socket, &News::Hello { version: VERSION })?;
+    let outcome = work(&mut socket, &signals, &mut tasks);
+    // Whatever happened, nothing survives this process.
+    tasks.destroy_all();
+    outcome
+}
+
+/// Standard input as a socket that children do not inherit.
+#[expect(unsafe_code, reason = "standard input is turned into an owned descriptor")]
+fn own_socket() -> io::Result<UnixStream> {
+    // SAFETY: descriptor 0 is open (the agent passed the socket) and nothing else in this process
+    // uses or closes it: std's `Stdin` is never touched.
+    let stdin = unsafe { OwnedFd::from_raw_fd(0) };
+    let socket = UnixStream::from(stdin.try_clone()?);
+    // The copy has CLOEXEC. The original becomes /dev/null for good: children get a null input anyway.
+    let null = std::fs::File::open("/dev/null")?;
+    let mut stdin = stdin;
+    nix::unistd::dup2(null.as_fd(), &mut stdin)?;
+    std::mem::forget(stdin);
+    Ok(socket)
+}
+
+fn work(socket: &mut UnixStream, signals: &SignalFd, tasks: &mut Tasks) -> io::Result<()> {
+    loop {
+        let (readable, children) = {
+            let mut waiting = [
+                PollFd::new(socket.as_fd(), PollFlags::POLLIN),
+                PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut waiting, PollTimeout::NONE) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let any = |at: usize| waiting[at].revents().is_some_and(|events| !events.is_empty());
+            (any(0), any(1))
+        };
+        if children {
+            while let Ok(Some(_)) = signals.read_signal() {}
+            for (id, status) in tasks.reap() {
+                write(socket, &News::Exited { id, status })?;
+            }
+        }
+        if readable {
+            match read::<Order>(socket) {
+                Ok(Some(order)) => obey(order, socket, tasks)?,
+                // The agent is gone, in order or not.
+                Ok(None) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+fn obey(order: Order, socket: &mut UnixStream, tasks: &mut Tasks) -> io::Result<()> {
+    match order {
+        Order::Launch(program) => {
+            let news = match tasks.launch(&program) {
+                Ok(pid) => News::Started { id: program.id, pid },
+                Err(problem) => News::Failed { id: program.id, problem },
+            };
+            write(socket, &news)
+        }
+        Order::Signal { id, kill } => {
+            tasks.signal(&id, if kill { Signal::SIGKILL } else { Signal::SIGTERM });
+            Ok(())
+        }
+        Order::DestroyAll => {
+            tasks.destroy_all();
+            write(socket, &News::Destroyed)
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! One run of a check: HTTP, TCP, or a command.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use http_body_util::Empty;
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::agent::core::container::{LaunchSpec, Probe, ProbeResult};
+use crate::os::users;
+
+/// Redirects that are followed.
+const REDIRECTS: usize = 5;
+
+/// Runs a probe of a process task, at most `timeout` long (zero: unlimited).
+pub(super) async fn run(spec: &LaunchSpec, probe: &Probe, timeout: Duration) -> ProbeResult {
+    let work = async {
+        match probe {
+            Probe::Tcp { port, ipv6 } => {
+                ProbeResult::Tcp(TcpStream::connect(loopback(*port, *ipv6)).await.is_ok())
+            }
+            Probe::Http { scheme, .. } if scheme == "https" => {
+                ProbeResult::Failed("https health checks are not built yet; use http or tcp".to_owned())
+            }
+            Probe::Http { port, path, ipv6, .. } => {
+                let found = http(loopback(*port, *ipv6), path).await;
+                found.map_or_else(ProbeResult::Failed, |code| ProbeResult::Http(u32::from(code)))
+            }
+            Probe::Command(command) => command_probe(spec, command).await,
+        }
+    };
+    if timeout.is_zero() {
+        return work.await;
+    }
+    match tokio::time::timeout(timeout, work).await {
+        Ok(result) => result,
+        Err(_) => ProbeResult::Failed(format!("no answer within {} s", timeout.as_secs_f64())),
+    }
+}
+
+fn loopback(port: u16, ipv6: bool) -> SocketAddr {
+    if ipv6 {
+        SocketAddr::from((Ipv6Addr::LOCALHOST, port))
+    } else {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+    }
+}
+
+/// The status of a GET; redirects on the same address are followed.
+async fn http(address: SocketAddr, path: &str) -> Result<u16, String> {
+    let mut path = path.to_owned();
+    for _ in 0..=REDIRECTS {
+        let stream = TcpStream::connect(address).await.map_err(|error| format!("{address}: {error}"))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| error.to_string())?;
+        let driver = tokio::spawn(connection);
+        let request = Request::get(&path).header("Host", address.to_string()).body(Empty::<Bytes>::new());
+        let request = request.map_err(|error| format!("{path:?}: {error}"))?;
+        let response = sender.send_request(request).await.map_err(|error| error.to_string());
+        driver.abort();
+        let response = response?;
+        let location = response.headers().get("location").and_then(|value| value.to_str().ok());
+        match location.filter(|_| response.status().is_redirection()) {
+            Some(next) if next.starts_with('/') => path = next.to_owned(),
+            _ => return Ok(response.status().as_u16()),
+        }
+    }
+    Err(format!("more than {REDIRECTS} redirects"))
+}
+
+/// A command with the task's environment, directory and user.
+async fn command_probe(spec: &LaunchSpec, command: &crate::api::v1::CommandInfo) -> ProbeResult {
+    let account = match spec.user.as_deref().map(users::find).transpose() {
+        Ok(account) => account,
+        Err(problem) => return ProbeResult::Failed(problem),
+    };
+    let value = command.value.clone().unwrap_or_default();
+    let mut process = if command.shell.unwrap_or(true) {
+        let mut shell = tokio::process::Command::new("/bin/sh");
+        shell.args(["-c", &value]);
+        shell
+    } else {
+        let mut plain = tokio::process::Command::new(&value);
+        plain.args(command.arguments.iter().skip(1));
+        plain
+    };
+    process
+        .env_clear()
+        .envs(spec.environment.iter().map(|(name, value)| (name, value)))
+        .current_dir(&spec.sandbox);
+    process
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null());
+    process.process_group(0).kill_on_drop(true);
+    if let Some(account) = account.filter(|account| *account != users::own()) {
+        process.uid(account.uid).gid(account.gid);
+    }
+    match process.status().await {
+        Ok(status) => match status.code() {
+            Some(code) => ProbeResult::Command(code),
+            None => ProbeResult::Failed("the command was ended by a signal".to_owned()),
+        },
+        Err(error) => ProbeResult::Failed(format!("{value:?} cannot be run: {error}")),
+    }
+}

@@ -1,0 +1,87 @@
+//! Where a node keeps its state: memory and a temporary directory, or a data directory.
+//!
+//! ```text
+//! <data>/registry/   sled: log and state of the registry
+//! <data>/agent-<n>/  sled `meta` with checkpoints, `work` with sandboxes
+//! ```
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use super::StartError;
+use crate::config::DataDir;
+use crate::storage::{MemoryStore, SledStore, Store};
+
+/// The state of one node on disk or in memory.
+#[derive(Debug)]
+pub(super) struct Data {
+    root: PathBuf,
+    /// Removes the directory when the node ends.
+    temporary: Option<TempDir>,
+}
+
+impl Data {
+    /// Opens the data directory, or makes a temporary one whose name carries `run_id`.
+    pub(super) fn open(data_dir: &DataDir, run_id: Option<&str>) -> Result<Self, StartError> {
+        match data_dir {
+            DataDir::Ephemeral => {
+                let prefix = run_id.map_or_else(|| "mesita-".to_owned(), |run| format!("mesita-{run}-"));
+                let temporary = tempfile::Builder::new()
+                    .prefix(&prefix)
+                    .tempdir()
+                    .map_err(|source| StartError::DataDir { path: std::env::temp_dir(), source })?;
+                Ok(Self { root: temporary.path().to_owned(), temporary: Some(temporary) })
+            }
+            DataDir::At(path) => {
+                let failed = |source| StartError::DataDir { path: path.clone(), source };
+                fs::create_dir_all(path).map_err(failed)?;
+                let root = path.canonicalize().map_err(failed)?;
+                Ok(Self { root, temporary: None })
+            }
+        }
+    }
+
+    /// The directory.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Whether the state ends with the node.
+    pub(super) fn is_ephemeral(&self) -> bool {
+        self.temporary.is_some()
+    }
+
+    /// The registry's store.
+    pub(super) fn registry_store(&self) -> Result<Arc<dyn Store>, StartError> {
+        self.store("registry")
+    }
+
+    /// The checkpoints of one agent.
+    pub(super) fn agent_store(&self, index: usize) -> Result<Arc<dyn Store>, StartError> {
+        self.store(&format!("agent-{index}/meta"))
+    }
+
+    /// The sandboxes of one agent.
+    pub(super) fn agent_work_dir(&self, index: usize) -> Result<PathBuf, StartError> {
+        let path = self.root.join(format!("agent-{index}/work"));
+        fs::create_dir_all(&path).map_err(|source| StartError::DataDir { path: path.clone(), source })?;
+        Ok(path)
+    }
+
+    fn store(&self, name: &str) -> Result<Arc<dyn Store>, StartError> {
+        if self.is_ephemeral() {
+            return Ok(Arc::new(MemoryStore::default()));
+        }
+        let path = self.root.join(name);
+        fs::create_dir_all(&path).map_err(|source| StartError::DataDir { path: path.clone(), source })?;
+        Ok(Arc::new(SledStore::open(&path)?))
+    }
+
+    /// Removes a temporary directory now, so that a failure is seen.
+    pub(super) fn close(self) -> std::io::Result<()> {
+        self.temporary.map_or(Ok(()), TempDir::close)
+    }
+}

@@ -1,0 +1,74 @@
+//! Listeners of a node.
+
+use std::io;
+use std::net::SocketAddr;
+
+use tokio::net::TcpListener;
+
+use super::StartError;
+use crate::config::Listen;
+
+/// How many ports after a taken default one are tried.
+const NEXT_PORTS: u16 = 100;
+
+/// Where a node answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// Mesos master API.
+    pub master: SocketAddr,
+    /// Agent APIs, one per agent.
+    pub agents: Vec<SocketAddr>,
+    /// Marathon API.
+    pub marathon: SocketAddr,
+}
+
+/// Binds a listener; a taken port that nobody asked for gives way to the next free one.
+///
+/// # Errors
+/// The port was asked for and is taken, or the address does not belong to this host.
+pub(super) async fn bind(listen: Listen, what: &'static str) -> Result<TcpListener, StartError> {
+    let mut address = listen.address;
+    let last = address.port().saturating_add(NEXT_PORTS);
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return Ok(listener),
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && !listen.required && address.port() < last =>
+            {
+                address.set_port(address.port() + 1);
+            }
+            Err(source) => return Err(StartError::Listen { what, address, source }),
+        }
+    }
+}
+
+/// The address that a listener got.
+///
+/// # Errors
+/// The system does not tell.
+pub(super) fn address_of(listener: &TcpListener, what: &'static str) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|source| StartError::Listen {
+        what,
+        address: SocketAddr::from(([0, 0, 0, 0], 0)),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_default_port_gives_way_and_a_required_one_does_not() {
+        let any = Listen { address: SocketAddr::from(([127, 0, 0, 1], 0)), required: true };
+        let first = bind(any, "master").await.expect("a free port");
+        let taken = first.local_addr().expect("an address");
+        let second =
+            bind(Listen { address: taken, required: false }, "master").await.expect("the next free port");
+        assert_ne!(second.local_addr().expect("an address").port(), taken.port());
+        let refused =
+            bind(Listen { address: taken, required: true }, "master").await.expect_err("the port is taken");
+        let text = refused.to_string();
+        assert!(text.contains(&taken.to_string()) && text.contains("--master-addr"), "{text}");
+    }
+}

@@ -1,0 +1,14 @@
+//! The composition root: configuration becomes running roles.
+//!
+//! [`Node::start`] reads from top to bottom: data directory, listeners, registry, master, agents,
+//! service framework, servers. [`Node::stop`] is its mirror image. A node owns its tasks; when one
+//! of them fails the node ends and says what and how to go on ([`Node::failed`]).
+
+mod agents;
+mod data;
+mod listen;
+mod ports;
+mod start;
+
+pub use listen::Addresses;
+pub use start::{Node, StartError};

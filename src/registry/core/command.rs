@@ -1,0 +1,182 @@
+//! Commands and replies.
+
+use std::sync::Arc;
+
+use prost::Message as _;
+
+use crate::api::{registry as wire, v1};
+use crate::base::id::{AgentId, FrameworkId};
+use crate::base::time::Timestamp;
+use crate::service::model;
+
+/// A replicated command.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Command {
+    /// The proposer's clock.
+    pub time: Timestamp,
+    /// What it changes.
+    pub change: Change,
+}
+
+/// What a command changes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// Names the cluster; the first command of all.
+    CreateCluster {
+        /// The name, for ever.
+        cluster_id: String,
+    },
+    /// An agent joins; `info.id` is set.
+    AdmitAgent {
+        /// What it told.
+        info: Arc<v1::AgentInfo>,
+    },
+    /// An admitted agent told something new.
+    UpdateAgent {
+        /// What it told.
+        info: Arc<v1::AgentInfo>,
+    },
+    /// An agent left for good.
+    RemoveAgent {
+        /// Which.
+        agent_id: AgentId,
+    },
+    /// An agent has been silent too long.
+    MarkUnreachable {
+        /// Which.
+        agent_id: AgentId,
+    },
+    /// An unreachable or unknown agent came back.
+    MarkReachable {
+        /// What it told.
+        info: Arc<v1::AgentInfo>,
+    },
+    /// An operator says that an agent will never come back.
+    MarkGone {
+        /// Which.
+        agent_id: AgentId,
+    },
+    /// A framework subscribed for the first time, or told something new; `info.id` is set.
+    AddFramework {
+        /// What it told.
+        info: Arc<v1::FrameworkInfo>,
+    },
+    /// A scheduler went away (deadline) or came back (none).
+    SetFrameworkDeadline {
+        /// Which.
+        framework_id: FrameworkId,
+        /// When the framework is removed unless it comes back.
+        deadline: Option<Timestamp>,
+    },
+    /// A framework is over; its id is refused from now on.
+    RemoveFramework {
+        /// Which.
+        framework_id: FrameworkId,
+    },
+    /// A command of the service framework.
+    Service(model::Command),
+    /// Every member knows this version from now on.
+    RaiseVersion(u32),
+}
+
+/// What applying a command answers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// It is done.
+    Done,
+    /// It does not fit the state; nothing changed.
+    Refused(String),
+    /// What the service framework's state answers.
+    Service(model::Reply),
+}
+
+/// Bytes that are no command of this version.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}; upgrade this node")]
+pub struct DecodeError(pub String);
+
+impl Command {
+    /// Protobuf bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        wire::Command { time_ns: self.time.nanos(), command: Some(self.change.to_wire()) }.encode_to_vec()
+    }
+
+    /// Reads what [`Command::encode`] wrote.
+    ///
+    /// # Errors
+    /// The bytes are malformed, or a later version's command.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let message = wire::Command::decode(bytes).map_err(|error| DecodeError(error.to_string()))?;
+        let command =
+            message.command.ok_or_else(|| DecodeError("a command of a later version".to_owned()))?;
+        Ok(Self { time: Timestamp::from_nanos(message.time_ns), change: Change::from_wire(command)? })
+    }
+}
+
+impl Change {
+    fn to_wire(&self) -> wire::command::Command {
+        use wire::command::Command as Wire;
+
+        let agent_id = AgentId::to_string;
+        match self {
+            Self::CreateCluster { cluster_id } => {
+                Wire::CreateCluster(wire::CreateCluster { cluster_id: cluster_id.clone() })
+            }
+            Self::AdmitAgent { info } => Wire::AdmitAgent(wire::AdmitAgent { agent_info: (**info).clone() }),
+            Self::UpdateAgent { info } => {
+                Wire::UpdateAgent(wire::UpdateAgent { agent_info: (**info).clone() })
+            }
+            Self::RemoveAgent { agent_id: id } => {
+                Wire::RemoveAgent(wire::RemoveAgent { agent_id: agent_id(id) })
+            }
+            Self::MarkUnreachable { agent_id: id } => {
+                Wire::MarkAgentUnreachable(wire::MarkAgentUnreachable { agent_id: agent_id(id) })
+            }
+            Self::MarkReachable { info } => {
+                Wire::MarkAgentReachable(wire::MarkAgentReachable { agent_info: (**info).clone() })
+            }
+            Self::MarkGone { agent_id: id } => {
+                Wire::MarkAgentGone(wire::MarkAgentGone { agent_id: agent_id(id) })
+            }
+            Self::AddFramework { info } => {
+                Wire::AddFramework(wire::AddFramework { framework_info: (**info).clone() })
+            }
+            Self::SetFrameworkDeadline { framework_id, deadline } => {
+                Wire::SetFrameworkDeadline(wire::SetFrameworkDeadline {
+                    framework_id: framework_id.to_string(),
+                    deadline_ns: deadline.map(Timestamp::nanos),
+                })
+            }
+            Self::RemoveFramework { framework_id } => {
+                Wire::RemoveFramework(wire::RemoveFramework { framework_id: framework_id.to_string() })
+            }
+            Self::Service(command) => Wire::Service(command.encode()),
+            Self::RaiseVersion(version) => Wire::RaiseVersion(wire::RaiseVersion { version: *version }),
+        }
+    }
+
+    fn from_wire(command: wire::command::Command) -> Result<Self, DecodeError> {
+        use wire::command::Command as Wire;
+
+        Ok(match command {
+            Wire::CreateCluster(create) => Self::CreateCluster { cluster_id: create.cluster_id },
+            Wire::AdmitAgent(admit) => Self::AdmitAgent { info: Arc::new(admit.agent_info) },
+            Wire::UpdateAgent(update) => Self::UpdateAgent { info: Arc::new(update.agent_info) },
+            Wire::RemoveAgent(remove) => Self::RemoveAgent { agent_id: remove.agent_id.into() },
+            Wire::MarkAgentUnreachable(mark) => Self::MarkUnreachable { agent_id: mark.agent_id.into() },
+            Wire::MarkAgentReachable(mark) => Self::MarkReachable { info: Arc::new(mark.agent_info) },
+            Wire::MarkAgentGone(mark) => Self::MarkGone { agent_id: mark.agent_id.into() },
+            Wire::AddFramework(add) => Self::AddFramework { info: Arc::new(add.framework_info) },
+            Wire::SetFrameworkDeadline(set) => Self::SetFrameworkDeadline {
+                framework_id: set.framework_id.into(),
+                deadline: set.deadline_ns.map(Timestamp::from_nanos),
+            },
+            Wire::RemoveFramework(remove) => {
+                Self::RemoveFramework { framework_id: remove.framework_id.into() }
+            }
+            Wire::Service(bytes) => Self::Service(model::Command::decode(&bytes).map_err(DecodeError)?),
+            Wire::RaiseVersion(raise) => Self::RaiseVersion(raise.version),
+        })
+    }
+}

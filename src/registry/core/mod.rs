@@ -1,0 +1,16 @@
+//! The replicated state and the closed list of commands that change it.
+//!
+//! Applying is deterministic: no clock, no chance, no float, no random order. Commands are checked
+//! before they are proposed; what does not fit the state any more when it is applied is refused with
+//! a reply, never with an error.
+
+mod command;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use command::{Change, Command, DecodeError, Reply};
+pub use state::{AgentEntry, FrameworkEntry, Standing, State};
+
+/// The newest command and snapshot format that this version knows.
+pub const VERSION: u32 = 1;

@@ -1,0 +1,314 @@
+//! The state.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use prost::Message as _;
+
+use super::VERSION;
+use super::command::{Change, Command, DecodeError, Reply};
+use crate::api::{registry as wire, v1};
+use crate::base::id::{AgentId, FrameworkId};
+use crate::base::time::Timestamp;
+use crate::service::model;
+
+/// Removed frameworks that are remembered, so that their ids stay refused.
+const MAX_REMOVED_FRAMEWORKS: usize = 1_000;
+
+/// How an agent stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It belongs to the cluster.
+    Admitted,
+    /// It was silent too long; it may come back.
+    Unreachable,
+    /// It never comes back.
+    Gone,
+}
+
+/// What is kept of an agent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentEntry {
+    /// What it last told.
+    pub info: Arc<v1::AgentInfo>,
+    /// How it stands.
+    pub standing: Standing,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// What is kept of a framework.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FrameworkEntry {
+    /// What its scheduler last told.
+    pub info: Arc<v1::FrameworkInfo>,
+    /// When it first subscribed.
+    pub registered: Timestamp,
+    /// When it is removed unless its scheduler comes back.
+    pub deadline: Option<Timestamp>,
+    /// When it was removed.
+    pub removed: Option<Timestamp>,
+}
+
+/// The registry's state. Cloning it is cheap: the parts are shared until they change.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct State {
+    cluster_id: String,
+    version: u32,
+    agents: Arc<BTreeMap<AgentId, AgentEntry>>,
+    frameworks: Arc<BTreeMap<FrameworkId, FrameworkEntry>>,
+    service: Arc<model::State>,
+}
+
+impl State {
+    /// The cluster's name; empty before the first command.
+    #[must_use]
+    pub fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    /// Every agent that was ever admitted and not removed.
+    pub fn agents(&self) -> impl Iterator<Item = (&AgentId, &AgentEntry)> {
+        self.agents.iter()
+    }
+
+    /// One agent.
+    #[must_use]
+    pub fn agent(&self, id: &AgentId) -> Option<&AgentEntry> {
+        self.agents.get(id)
+    }
+
+    /// Every framework, removed ones too.
+    pub fn frameworks(&self) -> impl Iterator<Item = (&FrameworkId, &FrameworkEntry)> {
+        self.frameworks.iter()
+    }
+
+    /// One framework.
+    #[must_use]
+    pub fn framework(&self, id: &FrameworkId) -> Option<&FrameworkEntry> {
+        self.frameworks.get(id)
+    }
+
+    /// The service framework's part.
+    #[must_use]
+    pub fn service(&self) -> &Arc<model::State> {
+        &self.service
+    }
+
+    /// Applies a command.
+    pub fn apply(&mut self, command: Command) -> Reply {
+        let time = command.time;
+        match command.change {
+            Change::CreateCluster { cluster_id } => self.create(cluster_id),
+            Change::AdmitAgent { info } => self.admit(info, time),
+            Change::UpdateAgent { info } => self.update_agent(info),
+            Change::RemoveAgent { agent_id } => self.remove_agent(&agent_id),
+            Change::MarkUnreachable { agent_id } => self.mark(&agent_id, Standing::Unreachable, time),
+            Change::MarkGone { agent_id } => self.mark(&agent_id, Standing::Gone, time),
+            Change::MarkReachable { info } => self.mark_reachable(info, time),
+            Change::AddFramework { info } => self.add_framework(info, time),
+            Change::SetFrameworkDeadline { framework_id, deadline } => {
+                self.set_deadline(&framework_id, deadline)
+            }
+            Change::RemoveFramework { framework_id } => self.remove_framework(&framework_id, time),
+            Change::Service(command) => Reply::Service(Arc::make_mut(&mut self.service).apply(command, time)),
+            Change::RaiseVersion(version) => {
+                self.version = self.version.max(version);
+                Reply::Done
+            }
+        }
+    }
+
+    fn create(&mut self, cluster_id: String) -> Reply {
+        if !self.cluster_id.is_empty() {
+            return Reply::Refused(format!("the cluster is already called {}", self.cluster_id));
+        }
+        self.cluster_id = cluster_id;
+        self.version = VERSION;
+        Reply::Done
+    }
+
+    fn admit(&mut self, info: Arc<v1::AgentInfo>, since: Timestamp) -> Reply {
+        let Some(id) = agent_id(&info) else { return Reply::Refused("the agent has no id".to_owned()) };
+        if self.agents.contains_key(&id) {
+            return Reply::Refused(format!("the agent {id} was admitted before"));
+        }
+        let entry = AgentEntry { info, standing: Standing::Admitted, since };
+        Arc::make_mut(&mut self.agents).insert(id, entry);
+        Reply::Done
+    }
+
+    fn update_agent(&mut self, info: Arc<v1::AgentInfo>) -> Reply {
+        let id = agent_id(&info);
+        let entry = id.and_then(|id| Arc::make_mut(&mut self.agents).get_mut(&id));
+        match entry.filter(|entry| entry.standing == Standing::Admitted) {
+            Some(entry) => {
+                entry.info = info;
+                Reply::Done
+            }
+            None => Reply::Refused("the agent is not admitted".to_owned()),
+        }
+    }
+
+    fn remove_agent(&mut self, id: &AgentId) -> Reply {
+        match Arc::make_mut(&mut self.agents).remove(id) {
+            Some(_) => Reply::Done,
+            None => Reply::Refused(format!("the agent {id} is not known")),
+        }
+    }
+
+    fn mark(&mut self, id: &AgentId, standing: Standing, since: Timestamp) -> Reply {
+        match Arc::make_mut(&mut self.agents).get_mut(id) {
+            Some(entry) if entry.standing == Standing::Gone => {
+                Reply::Refused(format!("the agent {id} is gone"))
+            }
+            Some(entry) => {
+                entry.standing = standing;
+                entry.since = since;
+                Reply::Done
+            }
+            None => Reply::Refused(format!("the agent {id} is not known")),
+        }
+    }
+
+    fn mark_reachable(&mut self, info: Arc<v1::AgentInfo>, since: Timestamp) -> Reply {
+        let Some(id) = agent_id(&info) else { return Reply::Refused("the agent has no id".to_owned()) };
+        if self.agents.get(&id).is_some_and(|entry| entry.standing == Standing::Gone) {
+            return Reply::Refused(format!("the agent {id} is gone"));
+        }
+        let entry = AgentEntry { info, standing: Standing::Admitted, since };
+        Arc::make_mut(&mut self.agents).insert(id, entry);
+        Reply::Done
+    }
+
+    fn add_framework(&mut self, info: Arc<v1::FrameworkInfo>, time: Timestamp) -> Reply {
+        let Some(id) = info.id.as_ref().map(|id| FrameworkId::new(&id.value)) else {
+            return Reply::Refused("the framework has no id".to_owned());
+        };
+        let frameworks = Arc::make_mut(&mut self.frameworks);
+        match frameworks.get_mut(&id) {
+            Some(entry) if entry.removed.is_some() => {
+                return Reply::Refused("Framework has been removed".to_owned());
+            }
+            Some(entry) => {
+                entry.info = info;
+                entry.deadline = None;
+            }
+            None => {
+                frameworks
+                    .insert(id, FrameworkEntry { info, registered: time, deadline: None, removed: None });
+            }
+        }
+        Reply::Done
+    }
+
+    fn set_deadline(&mut self, id: &FrameworkId, deadline: Option<Timestamp>) -> Reply {
+        match Arc::make_mut(&mut self.frameworks).get_mut(id) {
+            Some(entry) if entry.removed.is_none() => {
+                entry.deadline = deadline;
+                Reply::Done
+            }
+            _ => Reply::Refused(format!("the framework {id} is not known")),
+        }
+    }
+
+    fn remove_framework(&mut self, id: &FrameworkId, time: Timestamp) -> Reply {
+        let frameworks = Arc::make_mut(&mut self.frameworks);
+        let Some(entry) = frameworks.get_mut(id).filter(|entry| entry.removed.is_none()) else {
+            return Reply::Refused(format!("the framework {id} is not known"));
+        };
+        entry.removed = Some(time);
+        let removed = frameworks.iter().filter_map(|(id, entry)| entry.removed.map(|at| (at, id.clone())));
+        let mut removed: Vec<_> = removed.collect();
+        removed.sort();
+        for (_, id) in removed.iter().take(removed.len().saturating_sub(MAX_REMOVED_FRAMEWORKS)) {
+            frameworks.remove(id);
+        }
+        Reply::Done
+    }
+
+    /// The whole state as protobuf bytes.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<u8> {
+        use wire::agent::Standing as Wire;
+
+        let agents = self.agents.values().map(|entry| wire::Agent {
+            agent_info: (*entry.info).clone(),
+            standing: match entry.standing {
+                Standing::Admitted => Wire::Admitted,
+                Standing::Unreachable => Wire::Unreachable,
+                Standing::Gone => Wire::Gone,
+            }
+            .into(),
+            since_ns: entry.since.nanos(),
+        });
+        let frameworks = self.frameworks.values().map(|entry| wire::Framework {
+            framework_info: (*entry.info).clone(),
+            registered_ns: entry.registered.nanos(),
+            deadline_ns: entry.deadline.map(Timestamp::nanos),
+            removed_ns: entry.removed.map(Timestamp::nanos),
+        });
+        let snapshot = wire::Snapshot {
+            format: VERSION,
+            command_version: self.version,
+            cluster_id: Some(self.cluster_id.clone()),
+            agents: agents.collect(),
+            frameworks: frameworks.collect(),
+            service: Some(self.service.encode()),
+        };
+        snapshot.encode_to_vec()
+    }
+
+    /// Reads what [`State::snapshot`] wrote; no bytes are the state before the first command.
+    ///
+    /// # Errors
+    /// The bytes are malformed, or a later version's snapshot.
+    pub fn restore(bytes: &[u8]) -> Result<Self, DecodeError> {
+        if bytes.is_empty() {
+            return Ok(Self::default());
+        }
+        let snapshot = wire::Snapshot::decode(bytes).map_err(|error| DecodeError(error.to_string()))?;
+        if snapshot.format > VERSION {
+            return Err(DecodeError(format!(
+                "the snapshot has format {}, this version knows {VERSION}",
+                snapshot.format
+            )));
+        }
+        let mut agents = BTreeMap::new();
+        for agent in snapshot.agents {
+            let standing = match wire::agent::Standing::try_from(agent.standing) {
+                Ok(wire::agent::Standing::Admitted) => Standing::Admitted,
+                Ok(wire::agent::Standing::Unreachable) => Standing::Unreachable,
+                Ok(wire::agent::Standing::Gone) => Standing::Gone,
+                Err(_) => return Err(DecodeError("an agent's standing is not known".to_owned())),
+            };
+            let since = Timestamp::from_nanos(agent.since_ns);
+            let info = Arc::new(agent.agent_info);
+            let id = agent_id(&info).ok_or_else(|| DecodeError("an agent has no id".to_owned()))?;
+            agents.insert(id, AgentEntry { info, standing, since });
+        }
+        let mut frameworks = BTreeMap::new();
+        for framework in snapshot.frameworks {
+            let id = framework.framework_info.id.as_ref().map(|id| FrameworkId::new(&id.value));
+            let entry = FrameworkEntry {
+                info: Arc::new(framework.framework_info),
+                registered: Timestamp::from_nanos(framework.registered_ns),
+                deadline: framework.deadline_ns.map(Timestamp::from_nanos),
+                removed: framework.removed_ns.map(Timestamp::from_nanos),
+            };
+            frameworks.insert(id.ok_or_else(|| DecodeError("a framework has no id".to_owned()))?, entry);
+        }
+        let service = model::State::decode(&snapshot.service.unwrap_or_default()).map_err(DecodeError)?;
+        Ok(Self {
+            cluster_id: snapshot.cluster_id.unwrap_or_default(),
+            version: snapshot.command_version,
+            agents: Arc::new(agents),
+            frameworks: Arc::new(frameworks),
+            service: Arc::new(service),
+        })
+    }
+}
+
+fn agent_id(info: &v1::AgentInfo) -> Option<AgentId> {
+    info.id.as_ref().map(|id| AgentId::new(&id.value))
+}

@@ -1,0 +1,92 @@
+//! Commands survive their encoding, snapshots their restoring; what does not fit is refused.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::{Change, Command, Reply, Standing, State};
+use crate::api::v1;
+use crate::base::id::{AgentId, FrameworkId};
+use crate::base::time::Timestamp;
+
+fn agent(number: u8) -> Arc<v1::AgentInfo> {
+    let id = Some(v1::AgentId { value: format!("S{number}") });
+    Arc::new(v1::AgentInfo { hostname: "h".into(), id, ..Default::default() })
+}
+
+fn framework(number: u8) -> Arc<v1::FrameworkInfo> {
+    let id = Some(v1::FrameworkId { value: format!("F{number}") });
+    Arc::new(v1::FrameworkInfo { name: "f".into(), id, ..Default::default() })
+}
+
+fn any_change() -> impl Strategy<Value = Change> {
+    let agent_id = (0..4_u8).prop_map(|number| AgentId::from(format!("S{number}")));
+    let framework_id = (0..4_u8).prop_map(|number| FrameworkId::from(format!("F{number}")));
+    prop_oneof![
+        "[a-z]{1,4}".prop_map(|cluster_id| Change::CreateCluster { cluster_id }),
+        (0..4_u8).prop_map(|number| Change::AdmitAgent { info: agent(number) }),
+        (0..4_u8).prop_map(|number| Change::UpdateAgent { info: agent(number) }),
+        agent_id.clone().prop_map(|agent_id| Change::RemoveAgent { agent_id }),
+        agent_id.clone().prop_map(|agent_id| Change::MarkUnreachable { agent_id }),
+        (0..4_u8).prop_map(|number| Change::MarkReachable { info: agent(number) }),
+        agent_id.prop_map(|agent_id| Change::MarkGone { agent_id }),
+        (0..4_u8).prop_map(|number| Change::AddFramework { info: framework(number) }),
+        (framework_id.clone(), proptest::option::of(0..9_i64)).prop_map(|(framework_id, deadline)| {
+            Change::SetFrameworkDeadline { framework_id, deadline: deadline.map(Timestamp::from_nanos) }
+        }),
+        framework_id.prop_map(|framework_id| Change::RemoveFramework { framework_id }),
+        (0..3_u32).prop_map(Change::RaiseVersion),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn everything_survives(changes in prop::collection::vec(any_change(), 0..40)) {
+        let (mut state, mut twin) = (State::default(), State::default());
+        for (time, change) in (0..).zip(changes) {
+            let command = Command { time: Timestamp::from_nanos(time), change };
+            let decoded = Command::decode(&command.encode());
+            prop_assert_eq!(decoded.as_ref(), Ok(&command));
+            prop_assert_eq!(state.apply(command.clone()), twin.apply(command));
+        }
+        prop_assert_eq!(&state, &twin);
+        prop_assert_eq!(state.snapshot(), twin.snapshot());
+        prop_assert_eq!(State::restore(&state.snapshot()), Ok(state));
+    }
+}
+
+fn apply(state: &mut State, change: Change) -> Reply {
+    state.apply(Command { time: Timestamp::from_nanos(5), change })
+}
+
+#[test]
+fn a_gone_agent_never_returns() {
+    let mut state = State::default();
+    let agent_id = AgentId::from("S1");
+    assert_eq!(apply(&mut state, Change::AdmitAgent { info: agent(1) }), Reply::Done);
+    assert!(matches!(apply(&mut state, Change::AdmitAgent { info: agent(1) }), Reply::Refused(_)));
+    assert_eq!(apply(&mut state, Change::MarkGone { agent_id: agent_id.clone() }), Reply::Done);
+    assert!(matches!(apply(&mut state, Change::MarkReachable { info: agent(1) }), Reply::Refused(_)));
+    assert!(matches!(
+        apply(&mut state, Change::MarkUnreachable { agent_id: agent_id.clone() }),
+        Reply::Refused(_)
+    ));
+    assert_eq!(state.agent(&agent_id).map(|entry| entry.standing), Some(Standing::Gone));
+}
+
+#[test]
+fn a_removed_framework_stays_refused() {
+    let mut state = State::default();
+    let framework_id = FrameworkId::from("F1");
+    apply(&mut state, Change::AddFramework { info: framework(1) });
+    assert_eq!(apply(&mut state, Change::RemoveFramework { framework_id }), Reply::Done);
+    let again = apply(&mut state, Change::AddFramework { info: framework(1) });
+    assert_eq!(again, Reply::Refused("Framework has been removed".to_owned()));
+}
+
+#[test]
+fn later_versions_are_told_to_upgrade() {
+    let error = Command::decode(&[8, 0, 0xf2, 0x3f, 0]).expect_err("an unknown command");
+    assert!(error.to_string().contains("upgrade this node"), "{error}");
+    assert!(Command::decode(&[0xff]).is_err() && State::restore(&[0xff]).is_err());
+}

@@ -1,0 +1,9 @@
+//! The registry behind consensus: propose, view, watch.
+
+mod arc_cell;
+mod handle;
+#[cfg(test)]
+mod tests;
+
+pub use crate::consensus::run::ProposeError;
+pub use handle::{Committed, Leadership, Registry, RegistryConfig, RegistryError};

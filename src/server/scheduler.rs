@@ -1,0 +1,144 @@
+//! The scheduler API (Mesos v1).
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use axum::routing::any;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::error::{post_only, refusal, text};
+use crate::api::negotiate::{self, ContentTypeError, Encoding};
+use crate::api::v1::scheduler;
+use crate::api::{binary, json, recordio, validate};
+use crate::client::{ApiError, SchedulerApi};
+
+/// The header that names a subscription.
+const STREAM_ID: &str = "mesos-stream-id";
+
+/// The routes.
+pub(super) fn router(api: Arc<dyn SchedulerApi>) -> Router {
+    Router::new()
+        .route("/api/v1/scheduler", any(handle))
+        .route("/master/api/v1/scheduler", any(handle))
+        .with_state(api)
+}
+
+async fn handle(State(api): State<Arc<dyn SchedulerApi>>, request: Request) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    if parts.method != Method::POST {
+        return post_only();
+    }
+    let path = parts.uri.path_and_query().map_or("", |path| path.as_str()).to_owned();
+    let body = match read_body(body).await {
+        Ok(body) => body,
+        Err(response) => return *response,
+    };
+    let call = match decode::<scheduler::Call>(&parts.headers, &body) {
+        Ok(call) => call,
+        Err(response) => return *response,
+    };
+    let kind = match validate::scheduler_call(&call) {
+        Ok(kind) => kind,
+        Err(error) => return refusal(&error, &path),
+    };
+    let stream_id = parts.headers.get(STREAM_ID).map(|value| value.to_str().unwrap_or_default().to_owned());
+    if kind == scheduler::call::Type::Subscribe {
+        return subscribe(api, call, &parts.headers, stream_id.is_some(), &path).await;
+    }
+    match api.call(call, stream_id, None).await {
+        Ok(()) if kind == scheduler::call::Type::UpdateFramework => text(StatusCode::OK, ""),
+        Ok(()) => text(StatusCode::ACCEPTED, ""),
+        Err(error) => refusal(&error, &path),
+    }
+}
+
+async fn subscribe(
+    api: Arc<dyn SchedulerApi>,
+    call: scheduler::Call,
+    headers: &HeaderMap,
+    has_stream_id: bool,
+    path: &str,
+) -> Response<Body> {
+    let accept = headers.get(header::ACCEPT).map(|value| value.to_str().unwrap_or_default());
+    let Some(encoding) = negotiate::accept(accept) else {
+        return text(
+            StatusCode::NOT_ACCEPTABLE,
+            "Expecting 'Accept' to allow application/json or application/x-protobuf",
+        );
+    };
+    if has_stream_id {
+        let error =
+            ApiError::Invalid("Subscribe calls should not include the 'Mesos-Stream-Id' header".to_owned());
+        return refusal(&error, path);
+    }
+    let subscription = match api.subscribe(call, None).await {
+        Ok(subscription) => subscription,
+        Err(error) => return refusal(&error, path),
+    };
+    let guard = subscription.guard;
+    let events = ReceiverStream::new(subscription.events).map(move |event| {
+        // The guard lives as long as somebody reads.
+        let _alive = &guard;
+        Ok::<Bytes, std::convert::Infallible>(Bytes::from(recordio::encode(&encode(&event, encoding))))
+    });
+    let mut response = Response::new(Body::from_stream(events));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(encoding.media_type()));
+    if let Ok(value) = HeaderValue::from_str(&subscription.stream_id) {
+        headers.insert(STREAM_ID, value);
+    }
+    response
+}
+
+/// A message in an encoding.
+pub(super) fn encode<M: json::Json + prost::Message>(message: &M, encoding: Encoding) -> Vec<u8> {
+    match encoding {
+        Encoding::Json => json::to_string(message).into_bytes(),
+        Encoding::Protobuf => message.encode_to_vec(),
+    }
+}
+
+/// The whole body, if it is not too long.
+pub(super) async fn read_body(body: Body) -> Result<Bytes, Box<Response<Body>>> {
+    use axum::extract::FromRequest;
+
+    let request = Request::new(body);
+    Bytes::from_request(request, &())
+        .await
+        .map_err(|rejection: BytesRejection| Box::new(body_problem(&rejection)))
+}
+
+fn body_problem(rejection: &BytesRejection) -> Response<Body> {
+    match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            text(StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than 4 MiB; send less at once")
+        }
+        status => text(status, "the body could not be read"),
+    }
+}
+
+/// A call from its body, in whichever encoding the head says.
+pub(super) fn decode<M>(headers: &HeaderMap, body: &[u8]) -> Result<M, Box<Response<Body>>>
+where
+    M: json::Json + prost::Message + prost::Name + Default,
+{
+    let header = headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
+    let bad =
+        |problem: String| Box::new(text(StatusCode::BAD_REQUEST, format!("Failed to parse body: {problem}")));
+    match negotiate::content_type(header) {
+        Ok(Encoding::Json) => json::from_slice(body).map_err(|error| bad(error.to_string())),
+        Ok(Encoding::Protobuf) => binary::from_slice(body).map_err(|error| bad(error.to_string())),
+        Err(ContentTypeError::Missing) => {
+            Err(Box::new(text(StatusCode::BAD_REQUEST, "Expecting 'Content-Type' to be present")))
+        }
+        Err(ContentTypeError::Unsupported(other)) => Err(Box::new(text(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            format!("Expecting 'Content-Type' of application/json or application/x-protobuf, not {other:?}"),
+        ))),
+    }
+}

@@ -1,0 +1,48 @@
+//! What others hold of the service framework.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::member::{Asked, Member};
+use crate::api::marathon::{Refusal, Request, Response};
+use crate::base::clock::SystemClock;
+use crate::base::future::BoxFuture;
+use crate::base::spawn::Tasks;
+use crate::client::{MarathonApi, Principal, SchedulerApi};
+use crate::registry::run::Registry;
+
+/// Requests that may wait for the loop; callers wait beyond that.
+const QUEUE: usize = 1_024;
+
+/// A handle of the service framework of this node, leading or not.
+pub struct Handle {
+    requests: mpsc::Sender<Asked>,
+}
+
+impl Handle {
+    /// Starts the loop.
+    #[must_use]
+    pub fn start(
+        tasks: &mut Tasks,
+        registry: Registry,
+        scheduler: Arc<dyn SchedulerApi>,
+        clock: Arc<SystemClock>,
+    ) -> Arc<Self> {
+        let (requests, queue) = mpsc::channel(QUEUE);
+        let shutdown = tasks.shutdown();
+        tasks.spawn("services", Member::new(registry, scheduler, clock).run(queue, shutdown));
+        Arc::new(Self { requests })
+    }
+}
+
+impl MarathonApi for Handle {
+    fn call(&self, request: Request, _principal: Principal) -> BoxFuture<'_, Result<Response, Refusal>> {
+        Box::pin(async move {
+            let stopped = || Refusal::Unavailable("the service framework has stopped".to_owned());
+            let (answer, answered) = oneshot::channel();
+            self.requests.send(Asked { request, answer }).await.map_err(|_| stopped())?;
+            answered.await.unwrap_or_else(|_| Err(stopped()))
+        })
+    }
+}

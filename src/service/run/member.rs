@@ -1,0 +1,321 @@
+//! The loop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::prober::Prober;
+use super::requests::{self, Answer, Proposal};
+use crate::api::marathon::{Refusal, Request, Response};
+use crate::api::v1::scheduler;
+use crate::base::backoff::Backoff;
+use crate::base::clock::SystemClock;
+use crate::base::spawn::{Fatal, Shutdown};
+use crate::base::time::Clock;
+use crate::client::{SchedulerApi, SubscriptionStream};
+use crate::registry::core::{Change, Command, Reply};
+use crate::registry::run::{Leadership, Registry};
+use crate::service::core::{Effect, Input, Services};
+use crate::service::model;
+
+/// Pauses between attempts to subscribe.
+const RESUBSCRIBE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// A request, and where its answer goes.
+pub(super) struct Asked {
+    pub(super) request: Request,
+    pub(super) answer: oneshot::Sender<Result<Response, Refusal>>,
+}
+
+enum Event {
+    Subscribed(SubscriptionStream<scheduler::Event>),
+    NotSubscribed,
+    Committed(u64, Reply),
+    Planned(Box<Proposal>, model::Reply, oneshot::Sender<Result<Response, Refusal>>),
+    Probed {
+        task_id: String,
+        index: usize,
+        result: Result<(), String>,
+    },
+    /// The registry did not take a proposal.
+    Lost,
+}
+
+pub(super) struct Member {
+    registry: Registry,
+    scheduler: Arc<dyn SchedulerApi>,
+    clock: Arc<SystemClock>,
+    prober: Prober,
+}
+
+/// One term of leadership.
+struct Term {
+    core: Services,
+    stream: Option<SubscriptionStream<scheduler::Event>>,
+    events: mpsc::UnboundedSender<Event>,
+    backoff: Backoff,
+    /// Calls in order: one after another, as a scheduler must.
+    calls: mpsc::UnboundedSender<(scheduler::Call, String)>,
+}
+
+impl Member {
+    pub(super) fn new(registry: Registry, scheduler: Arc<dyn SchedulerApi>, clock: Arc<SystemClock>) -> Self {
+        Self { registry, scheduler, clock, prober: Prober::new() }
+    }
+
+    pub(super) async fn run(
+        self,
+        mut queue: mpsc::Receiver<Asked>,
+        mut shutdown: Shutdown,
+    ) -> Result<(), Fatal> {
+        let mut leadership = self.registry.leadership();
+        loop {
+            let role = *leadership.borrow_and_update();
+            match role {
+                Leadership::Leader { .. } => {
+                    if self.lead(role, &mut queue, &mut shutdown, &mut leadership).await {
+                        return Ok(());
+                    }
+                }
+                Leadership::Follower => tokio::select! {
+                    changed = leadership.changed() => if changed.is_err() { return Ok(()) },
+                    asked = queue.recv() => match asked {
+                        // A caller that went away does not want the answer.
+                        Some(asked) => drop(asked.answer.send(Err(Refusal::Unavailable("no master leads".to_owned())))),
+                        None => return Ok(()),
+                    },
+                    () = shutdown.requested() => return Ok(()),
+                },
+            }
+        }
+    }
+
+    /// Works for one term. True when the node stops.
+    async fn lead(
+        &self,
+        role: Leadership,
+        queue: &mut mpsc::Receiver<Asked>,
+        shutdown: &mut Shutdown,
+        leadership: &mut watch::Receiver<Leadership>,
+    ) -> bool {
+        // Unbounded because every sender says one thing.
+        let (events, mut inbox) = mpsc::unbounded_channel();
+        let (calls, queue_of_calls) = mpsc::unbounded_channel();
+        tokio::spawn(send_calls(Arc::clone(&self.scheduler), queue_of_calls));
+        let mut applied = self.registry.watch();
+        let core = Services::new(Arc::clone(self.registry.view().service()), rand::random());
+        let backoff = Backoff::new(RESUBSCRIBE.0, 2.0, RESUBSCRIBE.1);
+        let mut term = Term { core, stream: None, events, backoff, calls };
+        self.settle(&mut term);
+        loop {
+            let deadline = term.core.next_deadline().map(|deadline| self.clock.instant(deadline));
+            let mut effects = Vec::new();
+            tokio::select! {
+                Some(event) = inbox.recv() => {
+                    if matches!(event, Event::Lost) {
+                        return false;
+                    }
+                    self.on_event(&mut term, event, &mut effects);
+                }
+                event = next_event(&mut term.stream) => {
+                    let input = match event {
+                        Some(event) => Input::Event(Box::new(event)),
+                        None => {
+                            term.stream = None;
+                            Input::Disconnected
+                        }
+                    };
+                    term.core.handle(input, self.clock.now(), &mut effects);
+                }
+                asked = queue.recv() => match asked {
+                    Some(asked) => self.on_request(&mut term, asked, &mut effects),
+                    None => return true,
+                },
+                changed = applied.changed() => {
+                    if changed.is_err() {
+                        return true;
+                    }
+                    applied.borrow_and_update();
+                    self.refresh(&mut term, &mut effects);
+                }
+                () = sleep_until(deadline) => term.core.handle(Input::Tick, self.clock.now(), &mut effects),
+                changed = leadership.changed() => {
+                    if changed.is_err() || *leadership.borrow() != role {
+                        return false;
+                    }
+                }
+                () = shutdown.requested() => return true,
+            }
+            self.perform(&mut term, effects);
+            self.settle(&mut term);
+        }
+    }
+
+    fn refresh(&self, term: &mut Term, effects: &mut Vec<Effect>) {
+        let state = Arc::clone(self.registry.view().service());
+        term.core.handle(Input::State(state), self.clock.now(), effects);
+    }
+
+    fn settle(&self, term: &mut Term) {
+        let mut effects = Vec::new();
+        term.core.settle(self.clock.now(), &mut effects);
+        self.perform(term, effects);
+    }
+
+    fn on_event(&self, term: &mut Term, event: Event, effects: &mut Vec<Effect>) {
+        let input = match event {
+            Event::Subscribed(stream) => {
+                term.stream = Some(stream);
+                term.backoff.reset();
+                return;
+            }
+            Event::NotSubscribed => Input::Disconnected,
+            Event::Committed(seq, reply) => {
+                self.refresh(term, effects);
+                let reply = match reply {
+                    Reply::Service(reply) => reply,
+                    Reply::Done | Reply::Refused(_) => model::Reply::Done,
+                };
+                Input::Committed { seq, reply }
+            }
+            Event::Planned(proposal, reply, answer) => {
+                self.refresh(term, effects);
+                // A caller that went away does not want the answer.
+                let _ = answer.send(requests::planned(*proposal, reply, &term.core));
+                return;
+            }
+            Event::Probed { task_id, index, result } => Input::Probed { task_id, index, result },
+            Event::Lost => return,
+        };
+        term.core.handle(input, self.clock.now(), effects);
+    }
+
+    fn on_request(&self, term: &mut Term, asked: Asked, effects: &mut Vec<Effect>) {
+        let view = self.registry.view();
+        let now = self.clock.now();
+        match requests::answer(asked.request, view.service(), &term.core, now) {
+            Answer::Now(result) => {
+                // A caller that went away does not want the answer.
+                let _ = asked.answer.send(result);
+            }
+            Answer::Input(input, result) => {
+                term.core.handle(input, now, effects);
+                // As above.
+                let _ = asked.answer.send(result);
+            }
+            Answer::Propose(proposal) => {
+                let kill = proposal.kill.clone();
+                if !kill.is_empty() {
+                    term.core.handle(Input::Kill { tasks: kill }, now, effects);
+                }
+                let change = Change::Service(model::Command::Put(Box::new(proposal.plan.clone())));
+                let committed = self.registry.propose(Command { time: now.wall, change });
+                let events = term.events.clone();
+                tokio::spawn(async move {
+                    match committed.await {
+                        Ok(committed) => {
+                            let reply = match committed.reply {
+                                Reply::Service(reply) => reply,
+                                Reply::Done | Reply::Refused(_) => model::Reply::Done,
+                            };
+                            // The term may be over.
+                            let _ = events.send(Event::Planned(proposal, reply, asked.answer));
+                        }
+                        Err(error) => {
+                            let refusal =
+                                Refusal::Unavailable(format!("the change was not recorded: {error}"));
+                            // As above.
+                            let _ = asked.answer.send(Err(refusal));
+                        }
+                    }
+                });
+            }
+        }
+    }
+
+    fn perform(&self, term: &mut Term, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Subscribe(info) => self.subscribe(term, *info),
+                Effect::Call(call) => {
+                    let stream_id =
+                        term.stream.as_ref().map(|stream| stream.stream_id.clone()).unwrap_or_default();
+                    // The sending task lives as long as the term.
+                    let _ = term.calls.send((*call, stream_id));
+                }
+                Effect::Propose { seq, command } => {
+                    let change = Change::Service(*command);
+                    let committed = self.registry.propose(Command { time: self.clock.now().wall, change });
+                    let events = term.events.clone();
+                    tokio::spawn(async move {
+                        let event = match committed.await {
+                            Ok(committed) => Event::Committed(seq, committed.reply),
+                            Err(_) => Event::Lost,
+                        };
+                        // The term may be over.
+                        let _ = events.send(event);
+                    });
+                }
+                Effect::Probe { task_id, index, target, timeout } => {
+                    let (prober, events) = (self.prober.clone(), term.events.clone());
+                    tokio::spawn(async move {
+                        let result = prober.run(&target, timeout).await;
+                        // The term may be over.
+                        let _ = events.send(Event::Probed { task_id, index, result });
+                    });
+                }
+            }
+        }
+    }
+
+    fn subscribe(&self, term: &mut Term, info: crate::api::v1::FrameworkInfo) {
+        let (scheduler, events) = (Arc::clone(&self.scheduler), term.events.clone());
+        let pause = term.backoff.next_delay();
+        let call = scheduler::Call {
+            framework_id: info.id.clone(),
+            r#type: Some(scheduler::call::Type::Subscribe.into()),
+            subscribe: Some(scheduler::call::Subscribe { framework_info: info, ..Default::default() }),
+            ..Default::default()
+        };
+        tokio::spawn(async move {
+            let event = match scheduler.subscribe(call, None).await {
+                Ok(stream) => Event::Subscribed(stream),
+                Err(error) => {
+                    tracing::warn!(%error, "the service framework is not subscribed");
+                    tokio::time::sleep(pause).await;
+                    Event::NotSubscribed
+                }
+            };
+            // The term may be over.
+            let _ = events.send(event);
+        });
+    }
+}
+
+/// Sends calls one after another.
+async fn send_calls(
+    scheduler: Arc<dyn SchedulerApi>,
+    mut queue: mpsc::UnboundedReceiver<(scheduler::Call, String)>,
+) {
+    while let Some((call, stream_id)) = queue.recv().await {
+        if let Err(error) = scheduler.call(call, Some(stream_id), None).await {
+            // What matters is repeated: kills, reconciliation, launches by what is missing.
+            tracing::warn!(%error, "a call of the service framework was refused");
+        }
+    }
+}
+
+async fn next_event(stream: &mut Option<SubscriptionStream<scheduler::Event>>) -> Option<scheduler::Event> {
+    match stream {
+        Some(stream) => stream.events.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

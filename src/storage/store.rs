@@ -1,0 +1,68 @@
+//! The interface of a store.
+
+/// One change of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Sets a value.
+    Put(Vec<u8>, Vec<u8>),
+    /// Removes a key; an absent key is no error.
+    Delete(Vec<u8>),
+}
+
+/// Changes that become durable together or not at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// In the order in which they apply.
+    pub changes: Vec<Change>,
+}
+
+impl Batch {
+    /// Sets a value.
+    pub fn put(&mut self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
+        self.changes.push(Change::Put(key.into(), value.into()));
+    }
+
+    /// Removes a key.
+    pub fn delete(&mut self, key: impl Into<Vec<u8>>) {
+        self.changes.push(Change::Delete(key.into()));
+    }
+
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+}
+
+/// Why a store did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// What is on disk cannot be trusted; the text says what and how to go on.
+    #[error("{0}")]
+    Damaged(String),
+    /// The disk refused (full, failing); the store takes no more writes.
+    #[error("{0}")]
+    Failed(String),
+    /// Another process holds the store.
+    #[error("{0}")]
+    Locked(String),
+}
+
+/// A key and its value.
+pub type Pair = (Vec<u8>, Vec<u8>);
+
+/// An ordered key-value store. Keys are at most 256 bytes; values of any size.
+pub trait Store: Send + Sync {
+    /// Every pair whose key starts with `prefix`, in key order. Each value was verified against its
+    /// checksum.
+    ///
+    /// # Errors
+    /// A value is damaged.
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<Pair>, StoreError>;
+
+    /// Applies a batch and returns when it is durable. Blocks; call it from a thread that may.
+    ///
+    /// # Errors
+    /// The disk refused: nothing more may be acknowledged on this store.
+    fn commit(&self, batch: Batch) -> Result<(), StoreError>;
+}

@@ -1,0 +1,6 @@
+//! End-to-end tests against the built program: real processes, real sockets, real signals.
+
+mod cli;
+mod dev;
+mod http;
+mod support;
