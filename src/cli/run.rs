@@ -283,21 +283,30 @@ fn exit_of(ended: &Ended, printer: Printer) -> Result<Exit, CliError> {
     if ended.state == TaskState::TaskFinished {
         return Ok(Exit::Ok);
     }
-    let last = ended.message.rsplit(' ').next().unwrap_or_default();
-    if ended.message.contains("exited with status")
-        && let Ok(code) = last.parse()
-    {
-        return Ok(Exit::Command(code));
+    let (exit, is_all) = match own_code(&ended.message) {
+        Some((code, is_all)) => (Exit::Command(code), is_all),
+        None if ended.message.contains("not found") => (Exit::Command(127), false),
+        None => (Exit::RunFailed, false),
+    };
+    if !is_all {
+        printer.note(&format!("the task ended as {}: {}", ended.state.as_str_name(), ended.message));
     }
-    if ended.message.contains("terminated with signal")
-        && let Ok(signal) = last.parse::<nix::sys::signal::Signal>()
-    {
-        let number = u8::try_from(signal as i32).unwrap_or(0);
-        return Ok(Exit::Command(128 + number));
-    }
-    let exit = if ended.message.contains("not found") { Exit::Command(127) } else { Exit::RunFailed };
-    printer.note(&format!("the task ended as {}: {}", ended.state.as_str_name(), ended.message));
     Ok(exit)
+}
+
+/// The code that a message of an executor tells, and whether it tells nothing more.
+fn own_code(message: &str) -> Option<(u8, bool)> {
+    let word_after = |text: &str| {
+        let (_, rest) = message.split_once(text)?;
+        let word = rest.split([' ', ';']).next()?;
+        Some((word, message.starts_with("Co") && rest == word))
+    };
+    if let Some((word, is_all)) = word_after("exited with status ") {
+        return Some((word.parse().ok()?, is_all));
+    }
+    let (word, is_all) = word_after("terminated with signal ")?;
+    let signal: nix::sys::signal::Signal = word.parse().ok()?;
+    Some((128 + u8::try_from(signal as i32).ok()?, is_all))
 }
 
 #[cfg(test)]
@@ -315,6 +324,8 @@ mod tests {
         assert_eq!(exit(TaskState::TaskFailed, "Command exited with status 3"), Exit::Command(3));
         assert_eq!(exit(TaskState::TaskFailed, "Container exited with status 17"), Exit::Command(17));
         assert_eq!(exit(TaskState::TaskKilled, "Command terminated with signal SIGTERM"), Exit::Command(143));
+        let no_memory = "Memory limit exceeded: Container exited with status 137; give the task more mem";
+        assert_eq!(exit(TaskState::TaskFailed, no_memory), Exit::Command(137));
         assert_eq!(exit(TaskState::TaskLost, "the agent is gone"), Exit::RunFailed);
     }
 }

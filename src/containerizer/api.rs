@@ -6,7 +6,7 @@ use crate::agent::core::container::{
     ContainerEvent, LaunchFailure, LaunchSpec, Probe, ProbeResult, Signal, Started, Survivor,
 };
 use crate::base::future::BoxFuture;
-use crate::base::id::ContainerId;
+use crate::base::id::{AgentId, ContainerId};
 
 /// Starts, signals, probes and finds again the containers of one agent.
 pub trait Containerizer: Send + Sync {
@@ -23,8 +23,12 @@ pub trait Containerizer: Send + Sync {
 
     /// Finds again what survived the agent: every id of `known` gets an answer (an id that nobody
     /// knows any more is `Ended` with `Exit::Lost`). Containers of this agent that are not in
-    /// `known` are killed and removed.
-    fn recover(&self, known: Vec<LaunchSpec>) -> BoxFuture<'_, Result<Vec<Survivor>, String>>;
+    /// `known` are killed and removed; an agent without an id has none.
+    fn recover(
+        &self,
+        agent_id: Option<AgentId>,
+        known: Vec<LaunchSpec>,
+    ) -> BoxFuture<'_, Result<Vec<Survivor>, String>>;
 
     /// The agent took note of the end of a container: its remains (exit record, engine container)
     /// may go. The sandbox stays.

@@ -10,7 +10,7 @@ use crate::agent::core::container::{
     SurvivorState,
 };
 use crate::base::future::BoxFuture;
-use crate::base::id::ContainerId;
+use crate::base::id::{AgentId, ContainerId};
 use crate::base::time::Timestamp;
 
 /// Containers that exist only by name.
@@ -76,7 +76,11 @@ impl Containerizer for Fake {
         })
     }
 
-    fn recover(&self, known: Vec<LaunchSpec>) -> BoxFuture<'_, Result<Vec<Survivor>, String>> {
+    fn recover(
+        &self,
+        _agent_id: Option<AgentId>,
+        known: Vec<LaunchSpec>,
+    ) -> BoxFuture<'_, Result<Vec<Survivor>, String>> {
         let lost = SurvivorState::Ended { exit: Exit::Lost, at: Timestamp::default() };
         let survivors =
             known.into_iter().map(|spec| Survivor { container_id: spec.container_id, state: lost.clone() });

@@ -2,6 +2,8 @@
 //! containers through the engine, and a fake for tests.
 
 mod api;
+#[cfg(feature = "docker")]
+mod docker;
 mod error;
 mod fake;
 mod fetch;
@@ -11,6 +13,8 @@ mod process;
 mod sandbox;
 
 pub use api::{Containerizer, Events};
+#[cfg(feature = "docker")]
+pub use docker::{Docker, DockerConfig};
 pub use error::ContainerizerError;
 pub use fake::Fake;
 pub use process::{Process, ProcessConfig};

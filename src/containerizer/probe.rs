@@ -1,5 +1,6 @@
-//! One run of a check: HTTP, TCP, or a command.
+//! One run of a check: HTTP, TCP, or a command on the host.
 
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -14,24 +15,49 @@ use crate::os::users;
 
 /// Redirects that are followed.
 const REDIRECTS: usize = 5;
+/// How long a connection may take when the probe itself is not limited.
+#[cfg(feature = "docker")]
+const CONNECT: Duration = Duration::from_secs(60);
+
+/// From where a probe connects.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Network {
+    /// The host's network.
+    Host,
+    /// The network of a container, known by one of its processes.
+    #[cfg(feature = "docker")]
+    Of(u32),
+}
+
+impl Network {
+    async fn connect(self, address: SocketAddr) -> io::Result<TcpStream> {
+        match self {
+            Self::Host => TcpStream::connect(address).await,
+            #[cfg(feature = "docker")]
+            Self::Of(pid) => {
+                let connecting =
+                    tokio::task::spawn_blocking(move || crate::os::netns::connect(pid, address, CONNECT));
+                let stream = connecting.await.map_err(io::Error::other)??;
+                stream.set_nonblocking(true)?;
+                TcpStream::from_std(stream)
+            }
+        }
+    }
+}
 
 /// Runs a probe of a process task, at most `timeout` long (zero: unlimited).
 pub(super) async fn run(spec: &LaunchSpec, probe: &Probe, timeout: Duration) -> ProbeResult {
     let work = async {
         match probe {
-            Probe::Tcp { port, ipv6 } => {
-                ProbeResult::Tcp(TcpStream::connect(loopback(*port, *ipv6)).await.is_ok())
-            }
-            Probe::Http { scheme, .. } if scheme == "https" => {
-                ProbeResult::Failed("https health checks are not built yet; use http or tcp".to_owned())
-            }
-            Probe::Http { port, path, ipv6, .. } => {
-                let found = http(loopback(*port, *ipv6), path).await;
-                found.map_or_else(ProbeResult::Failed, |code| ProbeResult::Http(u32::from(code)))
-            }
             Probe::Command(command) => command_probe(spec, command).await,
+            over_network => connect(Network::Host, over_network).await,
         }
     };
+    within(timeout, work).await
+}
+
+/// Bounds a probe (zero: unlimited).
+pub(super) async fn within(timeout: Duration, work: impl Future<Output = ProbeResult>) -> ProbeResult {
     if timeout.is_zero() {
         return work.await;
     }
@@ -41,6 +67,20 @@ pub(super) async fn run(spec: &LaunchSpec, probe: &Probe, timeout: Duration) -> 
     }
 }
 
+/// Runs a probe that only needs a network.
+pub(super) async fn connect(network: Network, probe: &Probe) -> ProbeResult {
+    match probe {
+        Probe::Tcp { port, ipv6 } => ProbeResult::Tcp(network.connect(loopback(*port, *ipv6)).await.is_ok()),
+        Probe::Http { scheme, .. } if scheme == "https" => {
+            ProbeResult::Failed("https health checks are not built yet; use http or tcp".to_owned())
+        }
+        Probe::Http { port, path, ipv6, .. } => {
+            let found = http(network, loopback(*port, *ipv6), path).await;
+            found.map_or_else(ProbeResult::Failed, |code| ProbeResult::Http(u32::from(code)))
+        }
+        Probe::Command(_) => ProbeResult::Failed("a command is no probe of a network".to_owned()),
+    }
+}
 fn loopback(port: u16, ipv6: bool) -> SocketAddr {
     if ipv6 {
         SocketAddr::from((Ipv6Addr::LOCALHOST, port))
@@ -50,10 +90,10 @@ fn loopback(port: u16, ipv6: bool) -> SocketAddr {
 }
 
 /// The status of a GET; redirects on the same address are followed.
-async fn http(address: SocketAddr, path: &str) -> Result<u16, String> {
+async fn http(network: Network, address: SocketAddr, path: &str) -> Result<u16, String> {
     let mut path = path.to_owned();
     for _ in 0..=REDIRECTS {
-        let stream = TcpStream::connect(address).await.map_err(|error| format!("{address}: {error}"))?;
+        let stream = network.connect(address).await.map_err(|error| format!("{address}: {error}"))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| error.to_string())?;

@@ -20,7 +20,7 @@ use crate::agent::core::container::{
 };
 use crate::base::clock::SystemClock;
 use crate::base::future::BoxFuture;
-use crate::base::id::ContainerId;
+use crate::base::id::{AgentId, ContainerId};
 use crate::base::time::Clock;
 use crate::os::users;
 
@@ -280,7 +280,11 @@ impl Containerizer for Process {
     }
 
     /// Nothing survives this launcher's parent: whatever ran before is lost.
-    fn recover(&self, known: Vec<LaunchSpec>) -> BoxFuture<'_, Result<Vec<Survivor>, String>> {
+    fn recover(
+        &self,
+        _agent_id: Option<AgentId>,
+        known: Vec<LaunchSpec>,
+    ) -> BoxFuture<'_, Result<Vec<Survivor>, String>> {
         let at = self.shared.clock.now().wall;
         let lost = known.into_iter().map(|spec| Survivor {
             container_id: spec.container_id,

@@ -77,7 +77,7 @@ impl Agents {
         agent_config.extra_environment = extra_environment(config, environment.master_address);
 
         let (events, reports) = mpsc::unbounded_channel();
-        let containerizers = containerizers(environment.config, events).await?;
+        let containerizers = containerizers(environment.config, address, events).await?;
         self.containerizers.extend(containerizers.values().cloned());
         let store = environment.data.agent_store(index)?;
         let master = Arc::clone(&environment.master);
@@ -141,6 +141,7 @@ fn extra_environment(config: &NodeConfig, master: SocketAddr) -> Vec<(String, St
 
 async fn containerizers(
     config: &NodeConfig,
+    address: SocketAddr,
     events: Events,
 ) -> Result<BTreeMap<Kind, Arc<dyn Containerizer>>, StartError> {
     let mut all: BTreeMap<Kind, Arc<dyn Containerizer>> = BTreeMap::new();
@@ -151,8 +152,16 @@ async fn containerizers(
         return Ok(all);
     }
     let Some(launcher_path) = config.launcher_path.clone() else { return Err(StartError::NoLauncher) };
-    let process =
-        containerizer::Process::start(containerizer::ProcessConfig { launcher_path }, events).await?;
+    let process_config = containerizer::ProcessConfig { launcher_path };
+    let process = containerizer::Process::start(process_config, events.clone()).await?;
     all.insert(Kind::Process, Arc::new(process));
+    #[cfg(feature = "docker")]
+    {
+        let docker_config =
+            containerizer::DockerConfig { publish: address.ip(), run_id: config.run_id.clone() };
+        all.insert(Kind::Docker, Arc::new(containerizer::Docker::new(docker_config, events)));
+    }
+    #[cfg(not(feature = "docker"))]
+    let _ = (address, events);
     Ok(all)
 }

@@ -1,6 +1,8 @@
-//! System calls: opening files beneath a directory, users, process trees, what the host has.
+//! System calls: opening files beneath a directory, users, process trees, networks of processes, what
+//! the host has.
 
 pub mod beneath;
 pub mod host;
+pub mod netns;
 pub mod processes;
 pub mod users;

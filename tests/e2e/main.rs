@@ -2,5 +2,7 @@
 
 mod cli;
 mod dev;
+mod docker;
+mod engine;
 mod http;
 mod support;

@@ -40,12 +40,16 @@ pub(crate) struct Dev {
     pub(crate) run_id: String,
 }
 
+/// A run id of the calling test's own.
+pub(crate) fn own_run_id() -> String {
+    let run = std::env::var("MESITA_RUN_ID").unwrap_or_else(|_| "test".to_owned());
+    format!("{run}-{}-{:?}", std::process::id(), std::thread::current().id()).replace(['(', ')', ' '], "")
+}
+
 impl Dev {
     /// Starts a cluster on free ports and waits until it says that it is ready.
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let run = std::env::var("MESITA_RUN_ID").unwrap_or_else(|_| "test".to_owned());
-        let run_id = format!("{run}-{}-{:?}", std::process::id(), std::thread::current().id())
-            .replace(['(', ')', ' '], "");
+        let run_id = own_run_id();
         let free = "127.0.0.1:0";
         let mut child = program()
             .args(["dev", "--json", "--master-addr", free, "--agent-addr", free, "--marathon-addr", free])
@@ -198,6 +202,11 @@ pub(crate) fn raw(address: &str, bytes: &[u8]) -> (u16, Vec<u8>) {
     let _ = stream.write_all(bytes);
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
+    split_answer(&answer)
+}
+
+/// Status and body (chunks joined) of an HTTP/1.1 answer.
+pub(crate) fn split_answer(answer: &[u8]) -> (u16, Vec<u8>) {
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(answer.len());
     let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);

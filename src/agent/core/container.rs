@@ -17,6 +17,9 @@ pub enum Kind {
     Docker,
 }
 
+/// A limit that was set to infinity.
+pub const UNLIMITED: i64 = i64::MAX;
+
 /// Everything a containerizer needs to start one task.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LaunchSpec {
@@ -47,9 +50,10 @@ pub struct LaunchSpec {
     pub cpus_milli: i64,
     /// Thousandths of a MiB of memory that were allocated.
     pub mem_milli: i64,
-    /// Upper bound in thousandths of a cpu, when one was set (`None`: no hard bound).
+    /// Upper bound in thousandths of a cpu, when one was set; [`UNLIMITED`] for none at all.
     pub cpus_limit_milli: Option<i64>,
-    /// Upper bound of memory in thousandths of a MiB, when one was set beside the request.
+    /// Upper bound of memory in thousandths of a MiB, when one was set beside the request;
+    /// [`UNLIMITED`] for none at all.
     pub mem_limit_milli: Option<i64>,
     /// Host ports in the task's resources, inclusive ranges.
     pub ports: Vec<(u64, u64)>,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::checks::Checks;
-use super::container::{Exit, LaunchFailure, LaunchSpec, Started};
+use super::container::{Exit, LaunchFailure, LaunchSpec, Started, UNLIMITED};
 use super::environment::{self, Subject};
 use super::io::Effect;
 use super::state::{Agent, KillCause, Phase, Stream, Task, Then, kind_of};
@@ -94,8 +94,11 @@ impl Agent {
         let environment = environment::variables(&subject);
         let resources = Resources::from_wire(&info.resources).unwrap_or_default();
         let limit = |name: &str| {
-            let scalar = info.limits.get(name)?;
-            Scalar::from_f64(scalar.value).ok().map(Scalar::milli)
+            let value = info.limits.get(name)?.value;
+            if value == f64::INFINITY {
+                return Some(UNLIMITED);
+            }
+            Scalar::from_f64(value).ok().map(Scalar::milli)
         };
         let command = info.command.clone().unwrap_or_default();
         let user =

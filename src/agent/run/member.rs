@@ -156,10 +156,13 @@ impl Member {
         for (kind, containerizer) in &self.containerizers {
             let own: Vec<LaunchSpec> = known.iter().filter(|spec| spec.kind == *kind).cloned().collect();
             running.kinds.extend(own.iter().map(|spec| (spec.container_id.clone(), *kind)));
-            survivors.extend(containerizer.recover(own).await.map_err(|problem| Fatal {
-                what: format!("tasks of an earlier run cannot be found again: {problem}"),
-                remedy: "Start what runs them (the Docker engine?), or remove the data directory".to_owned(),
-            })?);
+            survivors.extend(containerizer.recover(running.agent.id().cloned(), own).await.map_err(
+                |problem| Fatal {
+                    what: format!("tasks of an earlier run cannot be found again: {problem}"),
+                    remedy:
+                        "Start what runs them (the Docker engine?), or remove the data directory".to_owned(),
+                },
+            )?);
         }
         let mut effects = Vec::new();
         running.agent.survivors(survivors, self.clock.now(), &mut effects);
@@ -230,7 +233,7 @@ impl Member {
         let container_id = spec.container_id.clone();
         let Some(containerizer) = self.containerizers.get(&spec.kind).cloned() else {
             let failure = LaunchFailure::Prepare(
-                "this agent cannot run docker tasks: no Docker engine answers. Start one, then start the agent again".to_owned(),
+                "this agent cannot run docker tasks: it was built without them (feature docker)".to_owned(),
             );
             // The loop itself holds the receiver.
             let _ = running.events.send(Event::Input(Input::LaunchFailed { container_id, failure }));
