@@ -73,6 +73,8 @@ pub struct NodeConfig {
     pub run_id: Option<String>,
     /// Silence after which an agent counts as lost.
     pub agent_unreachable_after: Duration,
+    /// How long tasks have to end by themselves when the node stops; zero: they are killed at once.
+    pub stop_grace: Duration,
     /// How long stopping may take before what still runs is abandoned.
     pub stop_deadline: Duration,
 }
@@ -94,7 +96,8 @@ impl NodeConfig {
             launcher_path: None,
             run_id: None,
             agent_unreachable_after: Duration::from_secs(10),
-            stop_deadline: Duration::from_secs(15),
+            stop_grace: Duration::from_secs(10),
+            stop_deadline: Duration::from_secs(30),
         }
     }
 

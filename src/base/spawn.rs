@@ -17,23 +17,33 @@ pub struct Fatal {
     pub remedy: String,
 }
 
-/// A signal that is given once and can be awaited by many.
+/// How far the end of a node has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Running,
+    /// Everything ends in its own time.
+    Stopping,
+    /// What still takes its time is cut short.
+    Hurrying,
+}
+
+/// A signal that is given once, and once more in a hurry; it can be awaited by many.
 #[derive(Clone, Debug)]
 pub struct Shutdown {
-    receiver: watch::Receiver<bool>,
+    receiver: watch::Receiver<Stage>,
 }
 
 impl Shutdown {
     /// Waits until shutdown is asked for (or the asker is gone).
     pub async fn requested(&mut self) {
         // An error means that the sender was dropped: that, too, is the end.
-        let _ = self.receiver.wait_for(|stop| *stop).await;
+        let _ = self.receiver.wait_for(|stage| *stage >= Stage::Stopping).await;
     }
 
-    /// Whether shutdown was asked for.
-    #[must_use]
-    pub fn is_requested(&self) -> bool {
-        *self.receiver.borrow()
+    /// Waits until there is no more time for anything (or the asker is gone).
+    pub async fn hurried(&mut self) {
+        // As above.
+        let _ = self.receiver.wait_for(|stage| *stage == Stage::Hurrying).await;
     }
 }
 
@@ -41,7 +51,7 @@ impl Shutdown {
 #[derive(Debug)]
 pub struct Tasks {
     set: JoinSet<()>,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Stage>,
     fatal: mpsc::UnboundedSender<Fatal>,
 }
 
@@ -51,7 +61,7 @@ impl Tasks {
     #[must_use]
     pub fn new() -> (Self, mpsc::UnboundedReceiver<Fatal>) {
         let (fatal, failures) = mpsc::unbounded_channel();
-        let (stop, _) = watch::channel(false);
+        let (stop, _) = watch::channel(Stage::Running);
         (Self { set: JoinSet::new(), stop, fatal }, failures)
     }
 
@@ -89,10 +99,23 @@ impl Tasks {
         });
     }
 
-    /// Asks every task to stop and waits for them, at most `deadline`. True when all ended.
-    pub async fn stop(mut self, deadline: Duration) -> bool {
-        self.stop.send_replace(true);
-        let all = async { while self.set.join_next().await.is_some() {} };
-        tokio::time::timeout(deadline, all).await.is_ok()
+    /// Asks every task to stop and waits for them, at most `deadline`; when `hurry` ends they are told
+    /// that there is no more time. True when all ended.
+    pub async fn stop(mut self, deadline: Duration, hurry: impl Future<Output = ()>) -> bool {
+        self.stop.send_replace(Stage::Stopping);
+        let set = &mut self.set;
+        let all = async { while set.join_next().await.is_some() {} };
+        let hurrying = async {
+            hurry.await;
+            self.stop.send_replace(Stage::Hurrying);
+            std::future::pending::<()>().await;
+        };
+        let ended = async {
+            tokio::select! {
+                () = all => {}
+                () = hurrying => {}
+            }
+        };
+        tokio::time::timeout(deadline, ended).await.is_ok()
     }
 }

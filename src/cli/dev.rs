@@ -37,9 +37,9 @@ pub(super) async fn dev(arguments: Dev, global: &Global, printer: Printer) -> Re
     let mut node = Box::pin(Node::start(config)).await.map_err(|error| CliError::new(error.to_string()))?;
     let outcome = live(&mut node, apps, global, printer, &mut interrupt).await;
     if !printer.is_json() {
-        printer.note("stopping every task");
+        printer.note("stopping every task; Ctrl-C again kills what takes its time");
     }
-    let stopped = Box::pin(node.stop()).await;
+    let stopped = Box::pin(node.stop(interrupt.wait_again())).await;
     outcome?;
     stopped.map_err(|left| CliError::new(format!("something is left: {}", left.join("; "))))?;
     Ok(Exit::Ok)

@@ -31,7 +31,7 @@ pub(super) async fn run(arguments: Run, global: &Global, printer: Printer) -> Re
         Err(error) => Err(error),
     };
     if let Some(node) = node {
-        Box::pin(node.stop())
+        Box::pin(node.stop(interrupt.wait_again()))
             .await
             .map_err(|left| ours(CliError::new(format!("something is left: {}", left.join("; ")))))?;
     }

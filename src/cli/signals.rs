@@ -1,15 +1,16 @@
-//! Ctrl-C, SIGTERM and SIGHUP: the first asks the command to end, the second ends the program.
+//! Ctrl-C, SIGTERM and SIGHUP: the first asks the command to end, the second asks for haste, the third
+//! ends the program, whatever is left.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use tokio::sync::watch;
 
 use super::CliError;
 
-/// Waits for the first signal.
+/// Waits for signals.
 #[derive(Clone, Debug)]
 pub(super) struct Interrupt {
-    receiver: watch::Receiver<bool>,
+    receiver: watch::Receiver<u8>,
 }
 
 impl Interrupt {
@@ -18,14 +19,15 @@ impl Interrupt {
     /// # Errors
     /// A handler was installed before, or the system refuses.
     pub(super) fn install() -> Result<Self, CliError> {
-        let (sender, receiver) = watch::channel(false);
-        let seen = AtomicBool::new(false);
+        let (sender, receiver) = watch::channel(0);
+        let seen = AtomicU8::new(0);
         ctrlc::set_handler(move || {
-            if seen.swap(true, Ordering::SeqCst) {
+            let count = seen.fetch_add(1, Ordering::SeqCst) + 1;
+            if count > 2 {
                 // 130 is what a shell expects of a program that Ctrl-C ended.
                 std::process::exit(130);
             }
-            sender.send_replace(true);
+            sender.send_replace(count);
         })
         .map_err(|error| CliError::new(format!("signals cannot be handled: {error}")))?;
         Ok(Self { receiver })
@@ -33,7 +35,16 @@ impl Interrupt {
 
     /// Ends when the first signal has come.
     pub(super) async fn wait(&mut self) {
-        if self.receiver.wait_for(|seen| *seen).await.is_err() {
+        self.wait_for(1).await;
+    }
+
+    /// Ends when the second signal has come.
+    pub(super) async fn wait_again(&mut self) {
+        self.wait_for(2).await;
+    }
+
+    async fn wait_for(&mut self, count: u8) {
+        if self.receiver.wait_for(|seen| *seen >= count).await.is_err() {
             // The handler lives as long as the process.
             std::future::pending::<()>().await;
         }

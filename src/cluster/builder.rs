@@ -1,6 +1,7 @@
 //! What a cluster is made of.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::handle::{self, Cluster};
 use super::{ClusterError, Executor};
@@ -101,6 +102,8 @@ impl Builder {
         config.data_dir = self.data_dir;
         config.launcher_path = self.launcher;
         config.run_id = self.run_id;
+        // A test that is over waits for nobody.
+        config.stop_grace = Duration::ZERO;
         Ok(config)
     }
 }

@@ -190,7 +190,7 @@ async fn live_on(
     } else {
         None
     };
-    let left = Box::pin(node.stop()).await;
+    let left = Box::pin(node.stop(std::future::pending())).await;
     match (failure, left) {
         (Some(failure), _) => Err(failure),
         (None, Err(left)) => Err(ClusterError::Left(left)),

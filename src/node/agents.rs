@@ -73,7 +73,7 @@ impl Agents {
 
         let mut agent_config = agent::core::Config::new(work_dir, address, resources);
         agent_config.attributes.clone_from(&config.agent_attributes);
-        agent_config.stop_tasks_on_shutdown = true;
+        agent_config.stop_grace = Some(config.stop_grace);
         agent_config.extra_environment = extra_environment(config, environment.master_address);
 
         let (events, reports) = mpsc::unbounded_channel();

@@ -182,13 +182,14 @@ impl Node {
     }
 
     /// Stops every task of the cluster and every role, in the reverse order of starting. Returns
-    /// what could not be ended in time.
+    /// what could not be ended in time. Tasks have the configured grace to end by themselves, unless
+    /// `hurry` ends first.
     ///
     /// # Errors
     /// Something still runs or a directory could not be removed.
-    pub async fn stop(self) -> Result<(), Vec<String>> {
+    pub async fn stop(self, hurry: impl Future<Output = ()>) -> Result<(), Vec<String>> {
         let mut left = Vec::new();
-        if !self.tasks.stop(self.stop_deadline).await {
+        if !self.tasks.stop(self.stop_deadline, hurry).await {
             left.push(format!("a part of the node did not stop within {} s", self.stop_deadline.as_secs()));
         }
         left.extend(self.agents.close().await);

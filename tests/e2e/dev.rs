@@ -148,3 +148,28 @@ fn state_survives_kill_9_of_the_whole() {
     assert_eq!(dev.stop("TERM"), Some(0));
     assert_eq!(processes_of(&run_id), Vec::<String>::new());
 }
+
+#[test]
+fn tasks_have_time_to_end_and_haste_cuts_it() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let said = folder.path().join("said");
+    let script = |after: &str| format!("trap '{after}' TERM; echo up; while true; do sleep 0.02; done");
+    let app = |cmd: String| json!({ "id": "/tidy", "cmd": cmd, "cpus": 0.1, "mem": 32 });
+    let start = |cmd: String| {
+        let dev = Dev::start(&[]);
+        assert_eq!(dev.send("POST", "/v2/apps", &app(cmd)).0, 201);
+        wait_for("the task to be up", || {
+            text(&dev.cli(&["logs", "tidy"]).stdout).contains("up").then_some(())
+        });
+        dev
+    };
+    let dev = start(script(&format!("echo saved > {}; exit 0", said.display())));
+    assert_eq!(dev.stop("INT"), Some(0));
+    assert_eq!(std::fs::read_to_string(&said).expect("what the task wrote"), "saved\n");
+    // A task that never ends by itself is killed, at once if the signal comes twice.
+    let dev = start(script(":"));
+    let (run_id, pid) = (dev.run_id.clone(), dev.pid());
+    crate::support::signal_process(pid, "INT");
+    assert_eq!(dev.stop("INT"), Some(0));
+    assert_eq!(processes_of(&run_id), Vec::<String>::new());
+}

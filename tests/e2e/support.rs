@@ -76,6 +76,10 @@ impl Dev {
         Self { child, ready, run_id }
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn master(&self) -> String {
         self.ready["masters"][0].as_str().expect("a URL").to_owned()
     }

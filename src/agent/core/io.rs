@@ -51,6 +51,8 @@ pub enum Input {
         /// Its number.
         seq: u64,
     },
+    /// The agent is to stop: its tasks are asked to end. It may stop when [`super::Agent::is_idle`].
+    Stop,
     /// A deadline passed.
     Tick,
 }

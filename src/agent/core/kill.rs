@@ -63,6 +63,16 @@ impl Agent {
         }
     }
 
+    /// Every task is killed, with the grace that it would have anyway.
+    pub(super) fn on_stop(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.stopping = true;
+        let running = self.tasks.iter().filter(|(_, task)| task.phase != Phase::Ended);
+        let running: Vec<_> = running.map(|(key, _)| key.clone()).collect();
+        for key in running {
+            self.kill(&key, KillCause::Asked, None, now, effects);
+        }
+    }
+
     pub(super) fn begin_kill(&mut self, key: &(FrameworkId, TaskId), now: Now, effects: &mut Vec<Effect>) {
         let Some(task) = self.tasks.get(key) else { return };
         let container_id = task.spec.container_id.clone();

@@ -22,8 +22,10 @@ impl Agent {
         let framework_id = FrameworkId::new(run.framework.id.as_ref().map_or("", |id| id.value.as_str()));
         let task_id = TaskId::new(&run.task.task_id.value);
         let key = (framework_id.clone(), task_id.clone());
-        // A second order for a task that is known (a resent message) changes nothing.
-        if run.task.agent_id.value != agent_id.as_str()
+        // A second order for a task that is known (a resent message) changes nothing. What an agent that
+        // stops does not take, it will not know when it is back.
+        if self.stopping
+            || run.task.agent_id.value != agent_id.as_str()
             || self.tasks.contains_key(&key)
             || self.leaving.contains(&framework_id)
         {
@@ -245,7 +247,6 @@ impl Agent {
         let container_id = task.spec.container_id.clone();
         if wanted {
             self.status(key, state, reason, source, Some(message), None, now, effects);
-            effects.push(Effect::Forget { container_id });
         } else {
             effects.push(Effect::Forget { container_id });
             self.drop_task(key, effects);

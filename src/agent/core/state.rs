@@ -33,8 +33,8 @@ pub struct Config {
     pub attributes: Vec<v1::Attribute>,
     /// Variables that every task gets beside those of Mesos.
     pub extra_environment: Vec<(String, String)>,
-    /// Tasks end when the agent stops.
-    pub stop_tasks_on_shutdown: bool,
+    /// Tasks end when the agent stops, and have this long to do so by themselves; none: they go on.
+    pub stop_grace: Option<Duration>,
 }
 
 impl Config {
@@ -48,7 +48,7 @@ impl Config {
             resources,
             attributes: Vec::new(),
             extra_environment: Vec::new(),
-            stop_tasks_on_shutdown: false,
+            stop_grace: None,
         }
     }
 }
@@ -132,6 +132,8 @@ pub struct Agent {
     pub(super) id: Option<AgentId>,
     pub(super) connected: bool,
     pub(super) registered: bool,
+    /// Every task is being ended; no other begins.
+    pub(super) stopping: bool,
     pub(super) frameworks: BTreeMap<FrameworkId, Arc<v1::FrameworkInfo>>,
     /// Frameworks whose tasks are being ended; their updates are not wanted.
     pub(super) leaving: BTreeSet<FrameworkId>,
@@ -161,6 +163,7 @@ impl Agent {
             id: None,
             connected: false,
             registered: false,
+            stopping: false,
             frameworks: BTreeMap::new(),
             leaving: BTreeSet::new(),
             tasks: BTreeMap::new(),
@@ -200,6 +203,7 @@ impl Agent {
                 self.on_probed(&container_id, health, &result, now, effects);
             }
             Input::Persisted { seq } => self.on_persisted(seq, now, effects),
+            Input::Stop => self.on_stop(now, effects),
             Input::Tick => self.on_tick(now, effects),
         }
     }
@@ -226,6 +230,12 @@ impl Agent {
             self.complete_if_due(&key, now, effects);
             self.check_if_due(&key, now, effects);
         }
+    }
+
+    /// Whether no task runs and everything is written down: after [`Input::Stop`], the agent may end.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.tasks.values().all(|task| task.phase == Phase::Ended)
     }
 
     pub(super) fn persist(

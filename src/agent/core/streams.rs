@@ -69,6 +69,10 @@ impl Agent {
         let updates = &mut task.stream.updates;
         if let Some(update) = updates.iter_mut().find(|update| update.uuid == uuid) {
             update.durable = true;
+            // How it ended is known for good: what the containerizer remembers of it may go.
+            if is_terminal(update.status.state) {
+                effects.push(Effect::Forget { container_id: task.spec.container_id.clone() });
+            }
         }
         if updates.front().is_some_and(|update| update.uuid == uuid) {
             self.send_head(key, now, effects);

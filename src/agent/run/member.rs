@@ -74,6 +74,9 @@ impl Member {
         self.recover(&mut running).await?;
         self.connect(&running, Duration::ZERO);
         let mut from_master: Option<mpsc::Receiver<peer::ToAgent>> = None;
+        // When tasks that still run are ended, once the agent stops.
+        let mut stop_by: Option<tokio::time::Instant> = None;
+        let mut haste = shutdown.clone();
         loop {
             let deadline = running.agent.next_deadline().map(|deadline| self.clock.instant(deadline));
             let input = tokio::select! {
@@ -84,17 +87,12 @@ impl Member {
                 },
                 Some(event) = inbox.recv() => match event {
                     Event::Input(input) => input,
-                    Event::Link(Ok(link)) => {
-                        running.to_master = Some(link.to_master);
-                        from_master = Some(link.from_master);
-                        running.backoff.reset();
+                    Event::Link(link) => {
+                        from_master = self.on_link(&mut running, link);
+                        if from_master.is_none() {
+                            continue;
+                        }
                         Input::Connected
-                    }
-                    Event::Link(Err(error)) => {
-                        tracing::debug!(%error, "no master to register with");
-                        let pause = running.backoff.next_delay();
-                        self.connect(&running, pause);
-                        continue;
                     }
                 },
                 Some(ContainerEvent::Exited { container_id, exit, out_of_memory, .. }) = reports.recv() => {
@@ -115,13 +113,23 @@ impl Member {
                     }
                 },
                 () = sleep_until(deadline) => Input::Tick,
-                () = shutdown.requested() => return self.stop().await,
+                () = shutdown.requested(), if stop_by.is_none() => match self.stop_by() {
+                    Some(at) => {
+                        stop_by = Some(at);
+                        Input::Stop
+                    }
+                    None => return self.stop().await,
+                },
+                () = time_is_up(stop_by, &mut haste) => return self.stop().await,
             };
             let mut effects = Vec::new();
             running.agent.handle(input, self.clock.now(), &mut effects);
             self.perform(&mut running, effects);
             if let Some(reason) = running.refused.take() {
                 return Err(refused(&reason));
+            }
+            if stop_by.is_some() && running.agent.is_idle() {
+                return self.stop().await;
             }
         }
     }
@@ -168,6 +176,27 @@ impl Member {
         running.agent.survivors(survivors, self.clock.now(), &mut effects);
         self.perform(running, effects);
         Ok(())
+    }
+
+    /// Takes a connection over, or asks for another.
+    fn on_link(
+        &self,
+        running: &mut Running,
+        link: Result<AgentLink, ApiError>,
+    ) -> Option<mpsc::Receiver<peer::ToAgent>> {
+        match link {
+            Ok(link) => {
+                running.to_master = Some(link.to_master);
+                running.backoff.reset();
+                Some(link.from_master)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "no master to register with");
+                let pause = running.backoff.next_delay();
+                self.connect(running, pause);
+                None
+            }
+        }
     }
 
     /// Asks for a connection after a pause; the loop hears of it.
@@ -286,8 +315,14 @@ impl Member {
         });
     }
 
+    /// When tasks that do not end by themselves are ended; none: at once, or not at all.
+    fn stop_by(&self) -> Option<tokio::time::Instant> {
+        let grace = self.config.stop_grace.filter(|grace| !grace.is_zero())?;
+        Some(tokio::time::Instant::now() + grace)
+    }
+
     async fn stop(&self) -> Result<(), Fatal> {
-        if !self.config.stop_tasks_on_shutdown {
+        if self.config.stop_grace.is_none() {
             return Ok(());
         }
         for containerizer in self.containerizers.values() {
@@ -304,6 +339,17 @@ async fn next_message(from_master: &mut Option<mpsc::Receiver<peer::ToAgent>>) -
     match from_master {
         Some(messages) => messages.recv().await,
         None => std::future::pending().await,
+    }
+}
+
+/// Ends when an agent that stops must not wait any longer.
+async fn time_is_up(stop_by: Option<tokio::time::Instant>, haste: &mut Shutdown) {
+    if stop_by.is_none() {
+        return std::future::pending().await;
+    }
+    tokio::select! {
+        () = sleep_until(stop_by) => {}
+        () = haste.hurried() => {}
     }
 }
 

@@ -327,10 +327,18 @@ impl Shared {
         }
         self.state().running.clear();
         let Some(agent_id) = self.state().agent_id.clone() else { return Ok(()) };
-        for name in self.list(&agent_id).await? {
-            self.remove(&name).await?;
+        let mut backoff = Backoff::new(RETRY.0 / 10, 2.0, RETRY.1);
+        // One that is already being removed stays listed until it is gone.
+        loop {
+            let left = self.list(&agent_id).await?;
+            if left.is_empty() {
+                return Ok(());
+            }
+            for name in left {
+                self.remove(&name).await?;
+            }
+            tokio::time::sleep(backoff.next_delay()).await;
         }
-        Ok(())
     }
 }
 

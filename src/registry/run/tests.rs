@@ -26,7 +26,7 @@ fn admit(number: usize) -> Command {
 }
 
 async fn stop(tasks: Tasks) {
-    assert!(tasks.stop(Duration::from_secs(10)).await, "stopped in time");
+    assert!(tasks.stop(Duration::from_secs(10), std::future::pending()).await, "stopped in time");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
