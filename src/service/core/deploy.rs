@@ -1,10 +1,11 @@
 //! What should run against what does: launches and kills that are due, steps of deployments.
 
+use super::fact::Fact;
 use super::io::Effect;
-use super::state::{Fact, Services};
+use super::state::{Services, Want};
 use crate::api::marathon::App;
 use crate::api::v1::TaskState as State;
-use crate::base::time::Now;
+use crate::base::time::{Mono, Now};
 use crate::service::model::{Command, Instance};
 use std::sync::Arc;
 
@@ -26,11 +27,8 @@ impl Services {
     fn census(&self, id: &str) -> Census<'_> {
         let config = self.state.apps().get(id).map_or(i64::MAX, |entry| entry.current.last_config_change_ns);
         let mut census = Census { new: Vec::new(), old: Vec::new(), going: 0, going_old: 0, launching: 0 };
-        for instance in self.state.instances().values().filter(|instance| instance.app_id == id) {
-            let Some(fact) = self.facts.get(&instance.instance_id).filter(|fact| !fact.over) else {
-                continue;
-            };
-            if fact.killed.is_some() {
+        for (instance, fact) in self.instances_of(id).filter(|(_, fact)| !fact.over) {
+            if fact.killing {
                 census.going += 1;
                 census.going_old += usize::from(instance.version_ns < config);
             } else if instance.version_ns >= config {
@@ -47,6 +45,25 @@ impl Services {
         census
     }
 
+    /// Looks at one app: kills what should not run, probes what does, says what is missing.
+    pub(super) fn settle_app(&mut self, id: &str, now: Now, effects: &mut Vec<Effect>) {
+        self.kill_surplus(id, now, effects);
+        self.probe(id, now, effects);
+        let missing = self.missing_ignoring_delay(id);
+        let delayed = self.delays.get(id).map(|delay| delay.until).filter(|until| *until > now.mono);
+        match self.apps.get(id) {
+            Some(known) if missing > 0 && delayed.is_none() => {
+                self.wants.insert(id.to_owned(), Want { version_ns: known.version_ns, missing });
+            }
+            _ => {
+                self.wants.remove(id);
+            }
+        }
+        let delayed = delayed.filter(|_| missing > 0);
+        let facts: Option<Mono> = self.instances_of(id).filter_map(|(_, fact)| fact.deadline()).min();
+        self.alarms.set(id, facts.into_iter().chain(delayed).min(), now.mono);
+    }
+
     /// Instances of an app that may be launched now.
     pub(super) fn missing(&self, id: &str, now: Now) -> u32 {
         let delayed = self.delays.get(id).is_some_and(|delay| delay.until > now.mono);
@@ -54,7 +71,7 @@ impl Services {
     }
 
     pub(super) fn missing_ignoring_delay(&self, id: &str) -> u32 {
-        let Some((_, app)) = self.apps.get(id) else { return 0 };
+        let Some(app) = self.apps.get(id).map(|known| &known.app) else { return 0 };
         if self.waits_for_dependency(id) {
             return 0;
         }
@@ -81,17 +98,15 @@ impl Services {
 
     /// Kills what should not run: tasks of removed apps, surplus, and old instances as far as an upgrade
     /// allows.
-    pub(super) fn kill_surplus(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let mut victims: Vec<Arc<Instance>> = Vec::new();
-        for instance in self.state.instances().values() {
-            let fact = self.facts.get(&instance.instance_id);
-            let again = fact.is_some_and(|fact| fact.killed.is_some() && !fact.over);
-            if again || !self.apps.contains_key(&instance.app_id) {
-                victims.push(Arc::clone(instance));
-            }
-        }
-        for (id, (_, app)) in &self.apps {
-            victims.extend(surplus(app, self.census(id)));
+    fn kill_surplus(&mut self, id: &str, now: Now, effects: &mut Vec<Effect>) {
+        let app = self.apps.get(id).map(|known| Arc::clone(&known.app));
+        let alive = self.instances_of(id).filter(|(_, fact)| !fact.over);
+        let mut victims: Vec<Arc<Instance>> = alive
+            .filter(|(_, fact)| fact.killing || app.is_none())
+            .map(|(instance, _)| Arc::clone(instance))
+            .collect();
+        if let Some(app) = app {
+            victims.extend(surplus(&app, self.census(id)));
         }
         for instance in victims {
             self.kill(&instance, now, effects);
@@ -122,13 +137,13 @@ impl Services {
     /// Whether an app is as it should be: removed and gone, or all instances new and well.
     fn is_done(&self, id: &str) -> bool {
         let census = self.census(id);
-        let Some((_, app)) = self.apps.get(id) else {
+        let Some(app) = self.apps.get(id).map(|known| &known.app) else {
             return census.new.is_empty()
                 && census.old.is_empty()
                 && census.going == 0
                 && census.launching == 0;
         };
-        let healthy = census.new.iter().filter(|(_, fact)| fact.is_healthy(app)).count();
+        let healthy = census.new.iter().filter(|(_, fact)| fact.is_healthy()).count();
         let wanted = usize::try_from(app.instances).unwrap_or(usize::MAX);
         census.old.is_empty()
             && census.going == 0
@@ -171,14 +186,14 @@ fn surplus(app: &App, census: Census<'_>) -> Vec<Arc<Instance>> {
         return victims;
     }
     let healthy =
-        |list: &[(&Arc<Instance>, &Fact)]| list.iter().filter(|(_, fact)| fact.is_healthy(app)).count();
+        |list: &[(&Arc<Instance>, &Fact)]| list.iter().filter(|(_, fact)| fact.is_healthy()).count();
     let least = usize::try_from(least_healthy(app)).unwrap_or(usize::MAX);
     let mut spare = (healthy(&new) + healthy(&old)).saturating_sub(least);
     // A place must become free if the upgrade has none: scale-downs happen at once.
     let total = new.len() + old.len() + census.going;
     spare = spare.max(total.saturating_sub(usize::try_from(most(app)).unwrap_or(usize::MAX)));
     for (instance, fact) in old {
-        if !fact.is_healthy(app) {
+        if !fact.is_healthy() {
             victims.push(Arc::clone(instance));
         } else if spare > 0 {
             spare -= 1;
@@ -193,7 +208,7 @@ fn order(app: &App, list: &mut [(&Arc<Instance>, &Fact)]) {
     let weight = |fact: &Fact| match fact.state {
         State::TaskStaging => 0,
         State::TaskStarting => 1,
-        _ if !fact.is_healthy(app) => 2,
+        _ if !fact.is_healthy() => 2,
         _ => 3,
     };
     let oldest_first = app.kill_selection == "OLDEST_FIRST";

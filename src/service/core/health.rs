@@ -1,9 +1,9 @@
 //! Health checks that the framework runs itself (Marathon HTTP and TCP).
 
+use super::fact::CheckFact;
 use super::io::{Effect, Target};
 use super::state::Services;
 use crate::api::marathon::HealthCheck;
-use crate::api::v1::TaskState as State;
 use crate::base::time::{Now, seconds_capped};
 use crate::service::model::Instance;
 use std::sync::Arc;
@@ -12,18 +12,30 @@ use std::time::Duration;
 /// Longest interval or timeout: absurd values count as this.
 const MAX: Duration = Duration::from_secs(24 * 3_600);
 
+/// Shortest pause between two probes of one check: an interval of zero is no reason to do nothing else.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+
 impl Services {
-    pub(super) fn probe(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        for instance in self.state.instances().values() {
-            let Some((_, app)) = self.apps.get(&instance.app_id) else { continue };
-            let Some(fact) = self.facts.get_mut(&instance.instance_id) else { continue };
-            if fact.state != State::TaskRunning || fact.killed.is_some() || fact.over {
+    /// Runs an app's checks that are due.
+    pub(super) fn probe(&mut self, app_id: &str, now: Now, effects: &mut Vec<Effect>) {
+        let ids: Vec<&String> = self.by_app.get(app_id).into_iter().flatten().collect();
+        for id in ids {
+            let (Some(instance), Some(fact)) = (self.state.instances().get(id), self.facts.get_mut(id))
+            else {
+                continue;
+            };
+            if !fact.is_probed() {
                 continue;
             }
-            for (index, (check, fact)) in app.health_checks.iter().zip(&mut fact.checks).enumerate() {
-                let due = fact.next.is_some_and(|at| at <= now.mono);
-                if due && let Some(target) = target(check, instance) {
-                    fact.next = None;
+            let app = fact.app.clone();
+            let checks = app.iter().flat_map(|app| &app.health_checks).zip(&mut fact.checks);
+            for (index, (check, found)) in checks.enumerate() {
+                if found.next.is_none_or(|at| at > now.mono) {
+                    continue;
+                }
+                // The answer sets the next time; without a target there is never one.
+                found.next = None;
+                if let Some(target) = target(check, instance) {
                     let timeout = seconds_capped(check.timeout_seconds, MAX);
                     effects.push(Effect::Probe { task_id: instance.task_id.clone(), index, target, timeout });
                 }
@@ -39,39 +51,46 @@ impl Services {
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(instance) =
-            self.state.instances().values().find(|instance| instance.task_id == task_id).cloned()
-        else {
+        let Some(instance) = self.instance_of(task_id) else { return };
+        let Some(fact) = self.facts.get_mut(&instance.instance_id).filter(|fact| fact.is_probed()) else {
             return;
         };
-        let Some((_, app)) = self.apps.get(&instance.app_id).cloned() else { return };
-        let Some(check) = app.health_checks.get(index) else { return };
-        let Some(fact) = self.facts.get_mut(&instance.instance_id) else { return };
+        let Some(check) = fact.health_checks().get(index).cloned() else { return };
         let age = fact.running_since.map_or(Duration::ZERO, |since| now.mono.since(since));
         let Some(found) = fact.checks.get_mut(index) else { return };
-        found.next = Some(now.mono.after(seconds_capped(check.interval_seconds, MAX)));
-        let Err(cause) = result else {
-            found.alive = Some(true);
-            found.failures = 0;
-            found.cause = None;
-            found.first_success.get_or_insert(now.wall);
-            found.last_success = Some(now.wall);
-            return;
-        };
-        let in_grace = found.first_success.is_none() && age < seconds_capped(check.grace_period_seconds, MAX);
-        if in_grace {
-            return;
-        }
-        // The failure that comes when the limit is reached already kills (Marathon's rule).
-        let limit = check.max_consecutive_failures;
-        let kill = limit > 0 && found.failures >= limit;
-        found.alive = Some(false);
-        found.failures = found.failures.saturating_add(1);
-        found.last_failure = Some(now.wall);
-        found.cause = Some(cause);
+        let interval = seconds_capped(check.interval_seconds, MAX).max(MIN_INTERVAL);
+        found.next = Some(now.mono.after(interval));
+        let kill = found.learn(&check, result, age, now);
         if kill {
             self.kill(&instance, now, effects);
         }
+        self.mark(&instance.app_id);
+    }
+}
+
+impl CheckFact {
+    /// Takes in what a probe found; true if the task must be killed.
+    fn learn(&mut self, check: &HealthCheck, result: Result<(), String>, age: Duration, now: Now) -> bool {
+        let Err(cause) = result else {
+            self.alive = Some(true);
+            self.failures = 0;
+            self.cause = None;
+            self.first_success.get_or_insert(now.wall);
+            self.last_success = Some(now.wall);
+            return false;
+        };
+        let in_grace = self.first_success.is_none() && age < seconds_capped(check.grace_period_seconds, MAX);
+        if in_grace {
+            return false;
+        }
+        // The failure that comes when the limit is reached already kills (Marathon's rule).
+        let limit = check.max_consecutive_failures;
+        let kill = limit > 0 && self.failures >= limit;
+        self.alive = Some(false);
+        self.failures = self.failures.saturating_add(1);
+        self.last_failure = Some(now.wall);
+        self.cause = Some(cause);
+        kill
     }
 }
 

@@ -1,8 +1,9 @@
 //! From an offer to an ACCEPT, and what is wanted of offers.
 
 use super::io::Effect;
+use super::known::Known;
 use super::matcher;
-use super::state::{Launch, Services};
+use super::state::{Launch, Services, Want};
 use super::task::task_info;
 use crate::api::marathon::App;
 use crate::api::v1;
@@ -10,7 +11,7 @@ use crate::api::v1::scheduler::call;
 use crate::base::time::Now;
 use crate::resources::Resources;
 use crate::service::model::{Command, Instance, ids};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Instances that are launched from one offer at the most.
 const MAX_PER_OFFER: usize = 5;
@@ -30,6 +31,7 @@ impl Services {
             }
             let mut waiting = BTreeSet::new();
             for (instance, _) in &tasks {
+                self.mark(&instance.app_id);
                 waiting.insert(self.propose(Command::Intent(Box::new(instance.clone())), effects));
             }
             self.next_launch += 1;
@@ -42,26 +44,21 @@ impl Services {
         let Ok(offered) = Resources::from_wire(&offer.resources) else { return Vec::new() };
         let mut left = offered.unallocated().unreserved();
         let mut tasks: Vec<(Instance, v1::TaskInfo)> = Vec::new();
-        let apps: Vec<String> = self.apps.keys().cloned().collect();
+        let apps: Vec<String> = self.wants.keys().cloned().collect();
         for id in apps {
-            let Some((version, app)) = self.apps.get(&id).cloned() else { continue };
+            let Some(Known { version_ns, app }) = self.apps.get(&id).cloned() else { continue };
+            // Every launch makes one less, also of those that this offer begins.
             let mut wanted = self.missing(&id, now);
+            let mut others: Vec<Instance> = Vec::new();
+            if wanted > 0 && !app.constraints.is_empty() {
+                others = self.others(&id);
+            }
             while wanted > 0 && tasks.len() < MAX_PER_OFFER {
-                let state = std::sync::Arc::clone(&self.state);
-                let placed =
-                    state.instances().values().map(AsRef::as_ref).filter(|instance| instance.app_id == id);
-                let launching = self
-                    .launches
-                    .values()
-                    .flat_map(|launch| &launch.tasks)
-                    .chain(&tasks)
-                    .map(|(instance, _)| instance);
-                let others: Vec<&Instance> =
-                    placed.chain(launching.filter(|instance| instance.app_id == id)).collect();
                 match matcher::matches(&app, offer, &left, &others, &mut self.chance) {
                     Ok(found) if left.subtract(&found.resources).is_ok() => {
-                        let instance = self.instance(&app, version, offer, found.ports, now);
+                        let instance = self.instance(&app, version_ns, offer, found.ports, now);
                         let task = task_info(&app, &instance, &found.resources);
+                        others.push(instance.clone());
                         tasks.push((instance, task));
                         wanted -= 1;
                     }
@@ -77,6 +74,13 @@ impl Services {
             }
         }
         tasks
+    }
+
+    /// Where an app's instances are, or will be.
+    fn others(&self, id: &str) -> Vec<Instance> {
+        let placed = self.instances_of(id).map(|(instance, _)| instance.as_ref());
+        let launching = self.launches.values().flat_map(|launch| &launch.tasks).map(|(instance, _)| instance);
+        placed.chain(launching.filter(|instance| instance.app_id == id)).cloned().collect()
     }
 
     fn instance(
@@ -106,11 +110,10 @@ impl Services {
     }
 
     /// Every intent of an offer is committed: launch.
-    pub(super) fn accept(&mut self, launch: Launch, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn accept(&mut self, launch: Launch, effects: &mut Vec<Effect>) {
         // Between intent and commit an app may have changed; surplus is killed later, never doubled.
         let task_infos: Vec<v1::TaskInfo> = launch.tasks.into_iter().map(|(_, task)| task).collect();
         let offer_ids = vec![launch.offer.id];
-        let _ = now;
         let launch = v1::offer::Operation {
             r#type: Some(v1::offer::operation::Type::Launch.into()),
             launch: Some(v1::offer::operation::Launch { task_infos }),
@@ -121,9 +124,10 @@ impl Services {
     }
 
     /// Offers are asked for when something is missing, and not wanted when nothing is.
-    pub(super) fn ask_for_offers(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let wanted: u64 = self.apps.keys().map(|id| u64::from(self.missing(id, now))).sum();
-        if wanted == 0 {
+    pub(super) fn ask_for_offers(&mut self, effects: &mut Vec<Effect>) {
+        let total =
+            |wants: &BTreeMap<String, Want>| wants.values().map(|want| u64::from(want.missing)).sum::<u64>();
+        if self.wants.is_empty() {
             if !self.suppressed {
                 self.suppressed = true;
                 self.call(
@@ -132,11 +136,13 @@ impl Services {
                     effects,
                 );
             }
-        } else if self.suppressed || (self.declined && wanted > self.asked_for) {
+        } else if self.suppressed || (self.declined && total(&self.wants) > total(&self.asked_for)) {
             self.suppressed = false;
             self.declined = false;
             self.call(call::Type::Revive, |call| call.revive = Some(call::Revive::default()), effects);
         }
-        self.asked_for = wanted;
+        if self.asked_for != self.wants {
+            self.asked_for.clone_from(&self.wants);
+        }
     }
 }

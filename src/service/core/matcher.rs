@@ -22,7 +22,7 @@ pub(super) fn matches(
     app: &App,
     offer: &v1::Offer,
     left: &Resources,
-    others: &[&Instance],
+    others: &[Instance],
     chance: &mut Chance,
 ) -> Result<Match, String> {
     for constraint in &app.constraints {
@@ -113,7 +113,7 @@ fn nth(ranges: &Ranges, mut position: u64) -> Option<u64> {
 }
 
 /// Whether an offer satisfies a constraint, given the app's other instances.
-fn satisfies(constraint: &[String], offer: &v1::Offer, others: &[&Instance]) -> bool {
+fn satisfies(constraint: &[String], offer: &v1::Offer, others: &[Instance]) -> bool {
     let [field, operator, rest @ ..] = constraint else { return false };
     let value = rest.first().map_or("", String::as_str);
     let is_host = field == "hostname" || field == "@hostname";

@@ -6,9 +6,12 @@
 //! deployments. An instance is launched only after its intent is committed, so a deposed leader
 //! launches nothing.
 
+mod alarms;
 mod deploy;
+mod fact;
 mod health;
 mod io;
+mod known;
 mod launch;
 mod matcher;
 mod plan;

@@ -4,52 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::alarms::Alarms;
+use super::fact::Fact;
 use super::io::{Effect, Input};
-use crate::api::marathon::App;
+use super::known::Known;
 use crate::api::v1;
 use crate::api::v1::scheduler::{self, call};
 use crate::base::backoff::Backoff;
 use crate::base::chance::Chance;
-use crate::base::time::{Mono, Now, Timestamp};
+use crate::base::time::{Mono, Now};
 use crate::service::model::{Command, Instance, Reply, State};
 
-/// A kill is repeated until the task has ended.
-pub(super) const KILL_RETRY: Duration = Duration::from_secs(30);
 /// Tasks of which the master has not said anything yet are asked about again.
 const CONFIRM_RETRY: Duration = Duration::from_secs(2);
 /// The framework's tasks may run without their scheduler for a week.
 const FAILOVER_SECONDS: f64 = 604_800.0;
-
-/// What one check of an instance found.
-#[derive(Clone, Debug, Default)]
-pub(super) struct CheckFact {
-    pub(super) alive: Option<bool>,
-    pub(super) failures: u32,
-    pub(super) first_success: Option<Timestamp>,
-    pub(super) last_success: Option<Timestamp>,
-    pub(super) last_failure: Option<Timestamp>,
-    pub(super) cause: Option<String>,
-    /// When it runs next; none while it runs.
-    pub(super) next: Option<Mono>,
-}
-
-/// What is known of an instance's task.
-#[derive(Clone, Debug)]
-pub(super) struct Fact {
-    pub(super) task_id: String,
-    pub(super) state: v1::TaskState,
-    /// The master said so since this framework subscribed.
-    pub(super) confirmed: bool,
-    pub(super) started: Option<Timestamp>,
-    pub(super) running_since: Option<Mono>,
-    pub(super) killed: Option<Mono>,
-    pub(super) checks: Vec<CheckFact>,
-    /// Health as the agent's checks found it.
-    pub(super) agent_health: Option<bool>,
-    pub(super) addresses: Vec<String>,
-    /// Its end is on its way into the replicated state.
-    pub(super) over: bool,
-}
 
 /// Launches of one offer on their way.
 #[derive(Clone, Debug)]
@@ -69,6 +38,13 @@ pub(super) struct Delay {
     pub(super) version: i64,
 }
 
+/// Instances of an app that offers are wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Want {
+    pub(super) version_ns: i64,
+    pub(super) missing: u32,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Link {
     /// No service, no subscription.
@@ -82,7 +58,14 @@ pub(super) enum Link {
 pub struct Services {
     pub(super) chance: Chance,
     pub(super) state: Arc<State>,
-    pub(super) apps: BTreeMap<String, (i64, Arc<App>)>,
+    pub(super) apps: BTreeMap<String, Known>,
+    /// Instance ids by app.
+    pub(super) by_app: BTreeMap<String, BTreeSet<String>>,
+    /// Instance ids by task.
+    pub(super) by_task: BTreeMap<String, String>,
+    /// Apps that are looked at when things settle.
+    pub(super) dirty: BTreeSet<String>,
+    pub(super) alarms: Alarms,
     pub(super) link: Link,
     pub(super) framework_id: Option<v1::FrameworkId>,
     pub(super) facts: BTreeMap<String, Fact>,
@@ -90,14 +73,18 @@ pub struct Services {
     /// Instance ids whose tasks ended, to be used again: id and launches so far.
     pub(super) vacant: BTreeMap<String, Vec<(String, u32)>>,
     pub(super) delays: BTreeMap<String, Delay>,
+    /// What offers are wanted for.
+    pub(super) wants: BTreeMap<String, Want>,
     /// Why the last offers did not serve an app, by host.
     pub(super) rejects: BTreeMap<String, BTreeMap<String, String>>,
     pub(super) suppressed: bool,
     /// Offers were declined since the last REVIVE.
     pub(super) declined: bool,
     /// What was wanted when offers were last asked for.
-    pub(super) asked_for: u64,
+    pub(super) asked_for: BTreeMap<String, Want>,
     pub(super) confirm: Option<Mono>,
+    /// A step of a deployment may have come to its end.
+    pub(super) check_steps: bool,
     /// Deployments and the step whose end is on its way into the replicated state.
     pub(super) stepping: BTreeSet<(String, usize)>,
     pub(super) next_seq: u64,
@@ -112,17 +99,23 @@ impl Services {
             chance: Chance::new(seed),
             state: Arc::new(State::default()),
             apps: BTreeMap::new(),
+            by_app: BTreeMap::new(),
+            by_task: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            alarms: Alarms::default(),
             link: Link::Off,
             framework_id: None,
             facts: BTreeMap::new(),
             launches: BTreeMap::new(),
             vacant: BTreeMap::new(),
             delays: BTreeMap::new(),
+            wants: BTreeMap::new(),
             rejects: BTreeMap::new(),
             suppressed: false,
             declined: false,
-            asked_for: 0,
+            asked_for: BTreeMap::new(),
             confirm: None,
+            check_steps: false,
             stepping: BTreeSet::new(),
             next_seq: 0,
             next_launch: 0,
@@ -138,11 +131,12 @@ impl Services {
             Input::State(state) => self.on_state(state),
             Input::Event(event) => self.on_event(*event, now, effects),
             Input::Disconnected => self.on_disconnected(),
-            Input::Committed { seq, reply } => self.on_committed(seq, &reply, now, effects),
+            Input::Committed { seq, reply } => self.on_committed(seq, &reply, effects),
             Input::Probed { task_id, index, result } => self.on_probed(&task_id, index, result, now, effects),
             Input::Kill { tasks } => self.kill_tasks(&tasks, now, effects),
             Input::ResetDelay { app_id } => {
                 self.delays.remove(&app_id);
+                self.mark(&app_id);
             }
             Input::Tick => {}
         }
@@ -156,70 +150,27 @@ impl Services {
         }
         if self.link == Link::On {
             self.confirm_tasks(now, effects);
-            self.kill_surplus(now, effects);
-            self.probe(now, effects);
-            self.ask_for_offers(now, effects);
+            for app_id in self.alarms.due(now.mono) {
+                self.mark(&app_id);
+            }
+            for app_id in std::mem::take(&mut self.dirty) {
+                self.settle_app(&app_id, now, effects);
+            }
+            self.ask_for_offers(effects);
         }
-        self.advance_deployments(effects);
+        if std::mem::take(&mut self.check_steps) {
+            self.advance_deployments(effects);
+        }
     }
 
-    /// When [`Services::settle`] has something to do although nothing happens.
+    /// When [`Services::settle`] has something to do although nothing happens: always later than the
+    /// time of its last call.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
         if self.link != Link::On {
             return None;
         }
-        let kills = self
-            .facts
-            .values()
-            .filter(|fact| !fact.over)
-            .filter_map(|fact| fact.killed.map(|at| at.after(KILL_RETRY)));
-        let probes = self
-            .facts
-            .values()
-            .filter(|fact| fact.killed.is_none())
-            .flat_map(|fact| fact.checks.iter().filter_map(|check| check.next));
-        let delays =
-            self.delays.iter().filter(|(id, delay)| self.is_delayed(id, delay)).map(|(_, delay)| delay.until);
-        kills.chain(probes).chain(delays).chain(self.confirm).min()
-    }
-
-    fn is_delayed(&self, id: &str, delay: &Delay) -> bool {
-        delay.until > Mono::default()
-            && self.state.apps().contains_key(id)
-            && self.missing_ignoring_delay(id) > 0
-    }
-
-    fn on_state(&mut self, state: Arc<State>) {
-        for (id, entry) in state.apps() {
-            let version = entry.current.version_ns;
-            if self.apps.get(id).is_some_and(|(known, _)| *known == version) {
-                continue;
-            }
-            // What is stored was checked before it was proposed.
-            if let Ok(app) = serde_json::from_slice::<App>(&entry.current.definition) {
-                self.apps.insert(id.clone(), (version, Arc::new(app)));
-            }
-            let config = entry.current.last_config_change_ns;
-            if self.delays.get(id).is_some_and(|delay| delay.version != config) {
-                self.delays.remove(id);
-            }
-        }
-        self.apps.retain(|id, _| state.apps().contains_key(id));
-        self.vacant.retain(|id, _| state.apps().contains_key(id));
-        self.delays.retain(|id, _| state.apps().contains_key(id));
-        self.rejects.retain(|id, _| state.apps().contains_key(id));
-        self.stepping
-            .retain(|(id, step)| state.deployments().get(id).is_some_and(|one| one.current == *step));
-        self.facts.retain(|id, _| state.instances().contains_key(id));
-        for (id, instance) in state.instances() {
-            // An instance that was launched again has another task: nothing of the old one holds.
-            if self.facts.get(id).is_none_or(|fact| fact.task_id != instance.task_id) {
-                let checks = self.apps.get(&instance.app_id).map_or(0, |(_, app)| app.health_checks.len());
-                self.facts.insert(id.clone(), Fact::new(&instance.task_id, checks));
-            }
-        }
-        self.state = state;
+        self.alarms.first().into_iter().chain(self.confirm).min()
     }
 
     pub(super) fn propose(&mut self, command: Command, effects: &mut Vec<Effect>) -> u64 {
@@ -283,7 +234,7 @@ impl Services {
         self.call(call::Type::Reconcile, |call| call.reconcile = Some(call::Reconcile { tasks }), effects);
     }
 
-    fn on_committed(&mut self, seq: u64, reply: &Reply, now: Now, effects: &mut Vec<Effect>) {
+    fn on_committed(&mut self, seq: u64, reply: &Reply, effects: &mut Vec<Effect>) {
         let Some((number, launch)) =
             self.launches.iter_mut().find(|(_, launch)| launch.waiting.contains(&seq))
         else {
@@ -291,6 +242,8 @@ impl Services {
         };
         let number = *number;
         launch.waiting.remove(&seq);
+        let apps: BTreeSet<String> =
+            launch.tasks.iter().map(|(instance, _)| instance.app_id.clone()).collect();
         if let Reply::Missing(app_id) = reply {
             // The app went away while its launch was recorded.
             launch.tasks.retain(|(instance, _)| &instance.app_id != app_id);
@@ -298,7 +251,10 @@ impl Services {
         if launch.waiting.is_empty()
             && let Some(launch) = self.launches.remove(&number)
         {
-            self.accept(launch, now, effects);
+            self.accept(launch, effects);
+        }
+        for app_id in apps {
+            self.mark(&app_id);
         }
     }
 
@@ -311,26 +267,12 @@ impl Services {
             self.facts.keys().all(|id| self.state.instances().contains_key(id)),
             "facts without an instance"
         );
+        assert_eq!(self.by_task.len(), self.state.instances().len(), "the index of tasks");
+        let indexed = self.by_app.values().map(BTreeSet::len).sum::<usize>();
+        assert_eq!(indexed, self.facts.len(), "the index of apps");
         let mut tasks = BTreeSet::new();
         for instance in self.state.instances().values() {
             assert!(tasks.insert(&instance.task_id), "two instances have the task {}", instance.task_id);
-        }
-    }
-}
-
-impl Fact {
-    pub(super) fn new(task_id: &str, checks: usize) -> Self {
-        Self {
-            task_id: task_id.to_owned(),
-            state: v1::TaskState::TaskStaging,
-            confirmed: false,
-            started: None,
-            running_since: None,
-            killed: None,
-            checks: vec![CheckFact::default(); checks],
-            agent_health: None,
-            addresses: Vec::new(),
-            over: false,
         }
     }
 }

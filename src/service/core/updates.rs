@@ -1,7 +1,8 @@
 //! What the master says.
 
+use super::fact::KILL_RETRY;
 use super::io::Effect;
-use super::state::{Delay, Fact, KILL_RETRY, Link, Services};
+use super::state::{Delay, Link, Services};
 use crate::api::v1::scheduler::{Event, call, event};
 use crate::api::v1::{self, TaskState as State};
 use crate::base::backoff::Backoff;
@@ -48,15 +49,15 @@ impl Services {
         for fact in self.facts.values_mut() {
             fact.confirmed = false;
         }
+        let apps: Vec<String> = self.apps.keys().chain(self.by_app.keys()).cloned().collect();
+        for app_id in apps {
+            self.mark(&app_id);
+        }
     }
 
     pub(super) fn on_disconnected(&mut self) {
         self.link = Link::Off;
         self.confirm = None;
-    }
-
-    fn instance_of(&self, task_id: &str) -> Option<Arc<Instance>> {
-        self.state.instances().values().find(|instance| instance.task_id == task_id).cloned()
     }
 
     fn on_update(&mut self, status: v1::TaskStatus, now: Now, effects: &mut Vec<Effect>) {
@@ -71,6 +72,8 @@ impl Services {
         };
         let Some(fact) = self.facts.get_mut(&instance.instance_id).filter(|fact| !fact.over) else { return };
         fact.confirmed = true;
+        self.mark(&instance.app_id);
+        let Some(fact) = self.facts.get_mut(&instance.instance_id) else { return };
         if is_over(state) {
             self.ended(&instance, state, &status, now, effects);
             return;
@@ -102,30 +105,26 @@ impl Services {
 
     /// A task of ours that nobody wants (its app was removed while we were away).
     fn kill_stranger(&self, status: &v1::TaskStatus, state: State, effects: &mut Vec<Effect>) {
-        if !is_over(state)
-            && !self
-                .launches
-                .values()
-                .any(|launch| launch.tasks.iter().any(|(one, _)| one.task_id == status.task_id.value))
-        {
-            let kill = call::Kill {
-                task_id: status.task_id.clone(),
-                agent_id: status.agent_id.clone(),
-                kill_policy: None,
-            };
-            self.call(call::Type::Kill, |call| call.kill = Some(kill), effects);
+        if is_over(state) || self.is_launching(&status.task_id.value) {
+            return;
         }
+        let kill = call::Kill {
+            task_id: status.task_id.clone(),
+            agent_id: status.agent_id.clone(),
+            kill_policy: None,
+        };
+        self.call(call::Type::Kill, |call| call.kill = Some(kill), effects);
     }
 
     fn runs(&mut self, instance: &Instance, now: Now) {
-        let Some((_, app)) = self.apps.get(&instance.app_id).cloned() else { return };
         let Some(fact) = self.facts.get_mut(&instance.instance_id) else { return };
         fact.running_since = Some(now.mono);
         fact.started = Some(now.wall);
-        for (check, fact) in app.health_checks.iter().zip(&mut fact.checks) {
+        let app = fact.app.clone();
+        for (check, found) in app.iter().flat_map(|app| &app.health_checks).zip(&mut fact.checks) {
             if check.is_marathon_level() {
-                let first = seconds_capped(check.interval_seconds.min(5.0), MAX_DELAY);
-                fact.next = Some(now.mono.after(first.min(FIRST_PROBE)));
+                let first = seconds_capped(check.interval_seconds, FIRST_PROBE);
+                found.next = Some(now.mono.after(first));
             }
         }
     }
@@ -139,7 +138,7 @@ impl Services {
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        let killed = self.facts.get(&instance.instance_id).is_some_and(|fact| fact.killed.is_some());
+        let killed = self.facts.get(&instance.instance_id).is_some_and(|fact| fact.killing);
         if let Some(fact) = self.facts.get_mut(&instance.instance_id) {
             fact.over = true;
             fact.state = state;
@@ -176,7 +175,7 @@ impl Services {
 
     /// A launch failed: the next one waits, longer each time.
     fn delay(&mut self, app_id: &str, now: Mono) {
-        let Some((_, app)) = self.apps.get(app_id).cloned() else { return };
+        let Some(app) = self.apps.get(app_id).map(|known| Arc::clone(&known.app)) else { return };
         let Some(version) = self.state.apps().get(app_id).map(|entry| entry.current.last_config_change_ns)
         else {
             return;
@@ -193,6 +192,7 @@ impl Services {
         for task_id in tasks {
             if let Some(instance) = self.instance_of(task_id) {
                 self.kill(&instance, now, effects);
+                self.mark(&instance.app_id);
             }
         }
     }
@@ -200,10 +200,11 @@ impl Services {
     /// Kills an instance's task, now and again until it has ended.
     pub(super) fn kill(&mut self, instance: &Instance, now: Now, effects: &mut Vec<Effect>) {
         let Some(fact) = self.facts.get_mut(&instance.instance_id).filter(|fact| !fact.over) else { return };
-        if self.link != Link::On || fact.killed.is_some_and(|at| at.after(KILL_RETRY) > now.mono) {
+        if self.link != Link::On || fact.kill_sent.is_some_and(|at| at.after(KILL_RETRY) > now.mono) {
             return;
         }
-        fact.killed = Some(now.mono);
+        fact.killing = true;
+        fact.kill_sent = Some(now.mono);
         let kill = call::Kill {
             task_id: v1::TaskId { value: instance.task_id.clone() },
             agent_id: Some(v1::AgentId { value: instance.agent_id.clone() }),
@@ -220,16 +221,4 @@ const FIRST_PROBE: Duration = Duration::from_secs(5);
 /// ones (inactive and expunged at once).
 pub(super) fn is_over(state: State) -> bool {
     !matches!(state, State::TaskStaging | State::TaskStarting | State::TaskRunning | State::TaskKilling)
-}
-
-impl Fact {
-    /// Whether every check that has an opinion says well, and all have one.
-    pub(super) fn is_healthy(&self, app: &crate::api::marathon::App) -> bool {
-        if self.state != State::TaskRunning || self.killed.is_some() {
-            return false;
-        }
-        app.health_checks.iter().zip(&self.checks).all(|(check, fact)| {
-            if check.is_marathon_level() { fact.alive == Some(true) } else { self.agent_health == Some(true) }
-        })
-    }
 }

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::state::{Fact, Services};
+use super::fact::{CheckFact, Fact};
+use super::state::Services;
 use super::updates::is_over;
 use crate::api::marathon::App;
 use crate::api::v1::TaskState as State;
@@ -27,15 +28,17 @@ impl Services {
     #[must_use]
     pub fn counts(&self, id: &str) -> Counts {
         let mut counts = Counts::default();
-        let Some((_, app)) = self.apps.get(id) else { return counts };
+        if !self.apps.contains_key(id) {
+            return counts;
+        }
         for (_, fact) in self.of_app(id) {
             match fact.state {
                 State::TaskRunning => counts.running += 1,
                 State::TaskStaging | State::TaskStarting => counts.staged += 1,
                 _ => {}
             }
-            if !app.health_checks.is_empty() && fact.state == State::TaskRunning {
-                counts.healthy += u64::from(fact.is_healthy(app));
+            if !fact.health_checks().is_empty() && fact.state == State::TaskRunning {
+                counts.healthy += u64::from(fact.is_healthy());
                 counts.unhealthy += u64::from(fact.is_unhealthy());
             }
         }
@@ -43,12 +46,8 @@ impl Services {
     }
 
     fn of_app<'a>(&'a self, id: &'a str) -> impl Iterator<Item = (&'a Instance, &'a Fact)> {
-        let instances = self.state.instances().values().filter(move |instance| instance.app_id == id);
-        instances.filter_map(|instance| {
-            let fact =
-                self.facts.get(&instance.instance_id).filter(|fact| !is_over(fact.state) && !fact.over)?;
-            Some((instance.as_ref(), fact))
-        })
+        let alive = self.instances_of(id).filter(|(_, fact)| !is_over(fact.state) && !fact.over);
+        alive.map(|(instance, fact)| (instance.as_ref(), fact))
     }
 
     /// The tasks of an app, or of all.
@@ -58,7 +57,7 @@ impl Services {
             self.apps.keys().map(String::as_str).filter(|own| id.is_none_or(|id| id == *own)).collect();
         let mut tasks = Vec::new();
         for id in ids {
-            let Some((_, app)) = self.apps.get(id) else { continue };
+            let Some(app) = self.app(id) else { continue };
             tasks.extend(self.of_app(id).map(|(instance, fact)| task(app, instance, fact)));
         }
         tasks
@@ -115,7 +114,7 @@ impl Services {
     /// An app's parsed definition.
     #[must_use]
     pub fn app(&self, id: &str) -> Option<&App> {
-        self.apps.get(id).map(|(_, app)| app.as_ref())
+        self.apps.get(id).map(|known| known.app.as_ref())
     }
 }
 
@@ -158,7 +157,7 @@ fn task(app: &App, instance: &Instance, fact: &Fact) -> Value {
     task
 }
 
-fn result(check: &super::state::CheckFact, instance: &Instance) -> Option<Value> {
+fn result(check: &CheckFact, instance: &Instance) -> Option<Value> {
     let alive = check.alive?;
     let mut result =
         json!({ "alive": alive, "consecutiveFailures": check.failures, "instanceId": instance.instance_id });
