@@ -1,6 +1,6 @@
 //! What should run against what does: launches and kills that are due, steps of deployments.
 
-use super::fact::Fact;
+use super::fact::{Fact, Health};
 use super::io::Effect;
 use super::state::{Services, Want};
 use crate::api::marathon::App;
@@ -10,38 +10,66 @@ use crate::service::model::{Command, Instance};
 use std::sync::Arc;
 
 /// The instances of one app, sorted out.
+#[derive(Default)]
 struct Census<'a> {
     /// Of the current configuration, not over and not being killed.
     new: Vec<(&'a Arc<Instance>, &'a Fact)>,
     /// Of an earlier one.
     old: Vec<(&'a Arc<Instance>, &'a Fact)>,
-    /// Being killed.
+    /// Being killed, or ended and not forgotten yet: they hold their places, so that nothing is
+    /// launched in one of them twice.
     going: usize,
     /// Of those, how many are of an earlier configuration.
     going_old: usize,
-    /// On their way through the replicated state.
-    launching: u32,
+    /// And of those, how many were not well.
+    going_unwell: usize,
+    /// On their way into the replicated state.
+    launching: usize,
+    /// Of one of them the master has not been heard: nobody knows what can be spared.
+    unsure: bool,
+}
+
+/// What should run of an app now.
+pub(super) struct Turn {
+    pub(super) version_ns: i64,
+    pub(super) app: Arc<App>,
+    /// Instances of versions before this one are of another configuration.
+    config_ns: i64,
+    /// A deployment has not come to the app: what runs stays, in whatever version.
+    waits: bool,
 }
 
 impl Services {
-    fn census(&self, id: &str) -> Census<'_> {
-        let config = self.state.apps().get(id).map_or(i64::MAX, |entry| entry.current.last_config_change_ns);
-        let mut census = Census { new: Vec::new(), old: Vec::new(), going: 0, going_old: 0, launching: 0 };
-        for (instance, fact) in self.instances_of(id).filter(|(_, fact)| !fact.over) {
-            if fact.killing {
+    /// What should run of an app now: none of one that is removed, or waits to run at all.
+    pub(super) fn turn(&self, id: &str) -> Option<Turn> {
+        let known = self.apps.get(id)?;
+        let waits = self.waits_for_dependency(id);
+        let version = if waits { known.before.as_ref()? } else { &known.current };
+        let config_ns = if waits { i64::MIN } else { known.config_ns };
+        Some(Turn { version_ns: version.version_ns, app: Arc::clone(&version.app), config_ns, waits })
+    }
+
+    fn census(&self, id: &str, config_ns: i64) -> Census<'_> {
+        let mut census = Census::default();
+        for (instance, fact) in self.instances_of(id) {
+            let is_old = instance.version_ns < config_ns;
+            census.unsure |= !fact.confirmed && !fact.over;
+            if fact.killing || fact.over {
                 census.going += 1;
-                census.going_old += usize::from(instance.version_ns < config);
-            } else if instance.version_ns >= config {
-                census.new.push((instance, fact));
-            } else {
+                census.going_old += usize::from(is_old);
+                census.going_unwell += usize::from(is_old && !fact.was_well);
+            } else if is_old {
                 census.old.push((instance, fact));
+            } else {
+                census.new.push((instance, fact));
             }
         }
         let launching = self.launches.values().flat_map(|launch| &launch.tasks);
         let unrecorded = launching.filter(|(instance, _)| {
-            instance.app_id == id && !self.state.instances().contains_key(&instance.instance_id)
+            let recorded = self.state.instances().get(&instance.instance_id);
+            instance.app_id == id && recorded.is_none_or(|recorded| recorded.task_id != instance.task_id)
         });
-        census.launching = u32::try_from(unrecorded.count()).unwrap_or(u32::MAX);
+        census.launching = unrecorded.count();
         census
     }
 
@@ -51,9 +79,9 @@ impl Services {
         self.probe(id, now, effects);
         let missing = self.missing_ignoring_delay(id);
         let delayed = self.delays.get(id).map(|delay| delay.until).filter(|until| *until > now.mono);
-        match self.apps.get(id) {
-            Some(known) if missing > 0 && delayed.is_none() => {
-                self.wants.insert(id.to_owned(), Want { version_ns: known.version_ns, missing });
+        match self.turn(id) {
+            Some(turn) if missing > 0 && delayed.is_none() => {
+                self.wants.insert(id.to_owned(), Want { version_ns: turn.version_ns, missing });
             }
             _ => {
                 self.wants.remove(id);
@@ -71,19 +99,15 @@ impl Services {
     }
 
     pub(super) fn missing_ignoring_delay(&self, id: &str) -> u32 {
-        let Some(app) = self.apps.get(id).map(|known| &known.app) else { return 0 };
-        if self.waits_for_dependency(id) {
-            return 0;
-        }
-        let census = self.census(id);
-        let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
-        let new = count(census.new.len()).saturating_add(census.launching);
+        let Some(turn) = self.turn(id) else { return 0 };
+        let census = self.census(id, turn.config_ns);
+        let new = census.new.len() + census.launching;
         // Only an upgrade may go beyond the instances asked for; what was killed without one is
         // replaced when it has ended, under the same instance id.
         let upgrade = !census.old.is_empty() || census.going_old > 0;
-        let limit = if upgrade { most(app) } else { app.instances };
-        let room = limit.saturating_sub(count(census.old.len() + census.going)).saturating_sub(new);
-        app.instances.saturating_sub(new).min(room)
+        let limit = if upgrade { most(&turn.app) } else { wanted(&turn.app) };
+        let room = limit.saturating_sub(census.old.len() + census.going + new);
+        u32::try_from(wanted(&turn.app).saturating_sub(new).min(room)).unwrap_or(u32::MAX)
     }
 
     /// Whether a deployment has not come to an app's step yet.
@@ -99,14 +123,14 @@ impl Services {
     /// Kills what should not run: tasks of removed apps, surplus, and old instances as far as an upgrade
     /// allows.
     fn kill_surplus(&mut self, id: &str, now: Now, effects: &mut Vec<Effect>) {
-        let app = self.apps.get(id).map(|known| Arc::clone(&known.app));
+        let removed = !self.apps.contains_key(id);
         let alive = self.instances_of(id).filter(|(_, fact)| !fact.over);
         let mut victims: Vec<Arc<Instance>> = alive
-            .filter(|(_, fact)| fact.killing || app.is_none())
+            .filter(|(_, fact)| fact.killing || removed)
             .map(|(instance, _)| Arc::clone(instance))
             .collect();
-        if let Some(app) = app {
-            victims.extend(surplus(&app, self.census(id)));
+        if let Some(turn) = self.turn(id).filter(|turn| !turn.waits) {
+            victims.extend(surplus(&turn.app, self.census(id, turn.config_ns)));
         }
         for instance in victims {
             self.kill(&instance, now, effects);
@@ -136,70 +160,71 @@ impl Services {
 
     /// Whether an app is as it should be: removed and gone, or all instances new and well.
     fn is_done(&self, id: &str) -> bool {
-        let census = self.census(id);
-        let Some(app) = self.apps.get(id).map(|known| &known.app) else {
-            return census.new.is_empty()
-                && census.old.is_empty()
-                && census.going == 0
-                && census.launching == 0;
-        };
-        let healthy = census.new.iter().filter(|(_, fact)| fact.is_healthy()).count();
-        let wanted = usize::try_from(app.instances).unwrap_or(usize::MAX);
+        let Some(known) = self.apps.get(id) else { return self.by_app.get(id).is_none() };
+        let census = self.census(id, known.config_ns);
+        let wanted = wanted(&known.current.app);
         census.old.is_empty()
             && census.going == 0
             && census.launching == 0
             && census.new.len() == wanted
-            && healthy == wanted
+            && census.new.iter().all(|(_, fact)| fact.is_healthy())
     }
+}
+
+fn wanted(app: &App) -> usize {
+    usize::try_from(app.instances).unwrap_or(usize::MAX)
 }
 
 /// Instances that may run during an upgrade, at least one more than must stay healthy: otherwise
 /// nothing could ever move.
-fn most(app: &App) -> u32 {
+fn most(app: &App) -> usize {
     let over = part(app, 1.0 + app.upgrade_strategy.maximum_over_capacity, f64::floor);
     let least = least_healthy(app);
     if over == least { over.saturating_add(1) } else { over }
 }
 
-fn least_healthy(app: &App) -> u32 {
+fn least_healthy(app: &App) -> usize {
     part(app, app.upgrade_strategy.minimum_health_capacity, f64::ceil)
 }
 
 /// A part of the instances, rounded.
-fn part(app: &App, factor: f64, round: fn(f64) -> f64) -> u32 {
+fn part(app: &App, factor: f64, round: fn(f64) -> f64) -> usize {
     let value = round(f64::from(app.instances) * factor).clamp(0.0, f64::from(u32::MAX));
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped just before")]
     let whole = value as u32;
-    whole
+    usize::try_from(whole).unwrap_or(usize::MAX)
 }
 
 /// The instances of an app that should be killed now.
 fn surplus(app: &App, census: Census<'_>) -> Vec<Arc<Instance>> {
-    let wanted = usize::try_from(app.instances).unwrap_or(usize::MAX);
-    let mut victims: Vec<Arc<Instance>> = Vec::new();
+    if census.unsure {
+        return Vec::new();
+    }
+    let wanted = wanted(app);
     let (mut new, mut old) = (census.new, census.old);
     order(app, &mut new);
-    order(app, &mut old);
     let too_many = new.len().saturating_sub(wanted);
-    victims.extend(new.drain(..too_many).map(|(instance, _)| Arc::clone(instance)));
+    let mut victims: Vec<Arc<Instance>> =
+        new.drain(..too_many).map(|(instance, _)| Arc::clone(instance)).collect();
     if old.is_empty() {
         return victims;
     }
-    let healthy =
-        |list: &[(&Arc<Instance>, &Fact)]| list.iter().filter(|(_, fact)| fact.is_healthy()).count();
-    let least = usize::try_from(least_healthy(app)).unwrap_or(usize::MAX);
-    let mut spare = (healthy(&new) + healthy(&old)).saturating_sub(least);
-    // A place must become free if the upgrade has none: scale-downs happen at once.
-    let total = new.len() + old.len() + census.going;
-    spare = spare.max(total.saturating_sub(usize::try_from(most(app)).unwrap_or(usize::MAX)));
-    for (instance, fact) in old {
-        if !fact.is_healthy() {
-            victims.push(Arc::clone(instance));
-        } else if spare > 0 {
-            spare -= 1;
-            victims.push(Arc::clone(instance));
-        }
+    order(app, &mut old);
+    old.sort_by_key(|(_, fact)| fact.health());
+    // What must stay healthy stays; more than there may be goes all the same (Marathon's rolling
+    // restart).
+    let healthy = new.iter().chain(&old).filter(|(_, fact)| fact.is_healthy()).count();
+    let above = (new.len() + old.len()).saturating_sub(most(app)).max(old.len().saturating_sub(wanted));
+    // One that is not well takes a place of the spare until it has ended, too.
+    let spare = healthy.saturating_sub(least_healthy(app)).saturating_sub(census.going_unwell);
+    let mut spare = spare.max(above);
+    let full = new.len() + old.len() + census.going + census.launching >= most(app);
+    if spare == 0 && full && census.going == 0 {
+        // Nothing could move: those that are not well make room, which costs no healthy one.
+        let unwell = old.iter().filter(|(_, fact)| fact.health() < Health::Unknown).count();
+        spare = unwell.min(wanted.saturating_sub(new.len() + census.launching));
     }
+    victims.extend(old.iter().take(spare).map(|(instance, _)| Arc::clone(instance)));
     victims
 }
 

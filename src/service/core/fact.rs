@@ -51,6 +51,8 @@ pub(super) struct Fact {
     pub(super) running_since: Option<Mono>,
     /// Its end is wanted, whether the master could be told so or not.
     pub(super) killing: bool,
+    /// It was well when its end became wanted.
+    pub(super) was_well: bool,
     /// When the master was told last.
     pub(super) kill_sent: Option<Mono>,
     pub(super) checks: Vec<CheckFact>,
@@ -71,6 +73,7 @@ impl Fact {
             started: None,
             running_since: None,
             killing: false,
+            was_well: false,
             kill_sent: None,
             checks,
             app,

@@ -61,10 +61,10 @@ impl Services {
         let interval = seconds_capped(check.interval_seconds, MAX).max(MIN_INTERVAL);
         found.next = Some(now.mono.after(interval));
         let kill = found.learn(&check, result, age, now);
+        self.mark(&instance.app_id);
         if kill {
             self.kill(&instance, now, effects);
         }
-        self.mark(&instance.app_id);
     }
 }
 

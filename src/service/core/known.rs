@@ -7,14 +7,35 @@ use std::sync::Arc;
 use super::fact::Fact;
 use super::state::Services;
 use crate::api::marathon::App;
-use crate::service::model::{AppEntry, Instance, State};
+use crate::service::model::{AppEntry, AppVersion, Instance, State};
 
-/// An app's current definition.
+/// A version of an app, read.
 #[derive(Clone, Debug)]
-pub(super) struct Known {
+pub(super) struct Version {
     pub(super) version_ns: i64,
     pub(super) app: Arc<App>,
 }
+
+impl Version {
+    /// What is stored was checked before it was proposed: none means damage, and then nothing is done.
+    fn read(stored: &AppVersion) -> Option<Self> {
+        let app = serde_json::from_slice(&stored.definition).ok()?;
+        Some(Self { version_ns: stored.version_ns, app: Arc::new(app) })
+    }
+}
+
+/// An app's definitions.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) current: Version,
+    /// What holds until a deployment comes to the app.
+    pub(super) before: Option<Version>,
+    /// Instances of versions before this one are of another configuration.
+    pub(super) config_ns: i64,
+}
+
+/// One difference between two maps: key, value before, value after.
+type Change<'a, T> = (&'a String, Option<&'a Arc<T>>, Option<&'a Arc<T>>);
 
 impl Services {
     /// Takes in what was replicated; only what differs costs anything.
@@ -55,12 +76,17 @@ impl Services {
             self.rejects.remove(id);
             return;
         };
-        let version_ns = entry.current.version_ns;
-        if self.apps.get(id).is_none_or(|known| known.version_ns != version_ns) {
-            // What is stored was checked before it was proposed.
-            if let Ok(app) = serde_json::from_slice::<App>(&entry.current.definition) {
-                self.apps.insert(id.to_owned(), Known { version_ns, app: Arc::new(app) });
-            }
+        let old = self.apps.remove(id);
+        let known: Vec<Version> =
+            old.into_iter().flat_map(|old| [Some(old.current), old.before]).flatten().collect();
+        let version = |stored: &AppVersion| {
+            let read = known.iter().find(|known| known.version_ns == stored.version_ns).cloned();
+            read.or_else(|| Version::read(stored))
+        };
+        if let Some(current) = version(&entry.current) {
+            let before = entry.earlier.last().and_then(version);
+            let config_ns = entry.current.last_config_change_ns;
+            self.apps.insert(id.to_owned(), Known { current, before, config_ns });
         }
         let config = entry.current.last_config_change_ns;
         if self.delays.get(id).is_some_and(|delay| delay.version != config) {
@@ -102,8 +128,11 @@ impl Services {
     /// more.
     fn launched_from(&self, instance: &Instance) -> Option<Arc<App>> {
         let known = self.apps.get(&instance.app_id);
-        if let Some(known) = known.filter(|known| known.version_ns == instance.version_ns) {
-            return Some(Arc::clone(&known.app));
+        let mut versions = known.into_iter().flat_map(|known| [Some(&known.current), known.before.as_ref()]);
+        if let Some(version) =
+            versions.find(|one| one.is_some_and(|one| one.version_ns == instance.version_ns))
+        {
+            return version.map(|version| Arc::clone(&version.app));
         }
         let mut others = self.instances_of(&instance.app_id);
         if let Some((_, fact)) = others.find(|(other, _)| other.version_ns == instance.version_ns) {
@@ -112,8 +141,8 @@ impl Services {
         let entry = self.state.apps().get(&instance.app_id);
         let earlier = entry
             .and_then(|entry| entry.earlier.iter().find(|version| version.version_ns == instance.version_ns));
-        let read = earlier.and_then(|version| serde_json::from_slice::<App>(&version.definition).ok());
-        read.map(Arc::new).or_else(|| known.map(|known| Arc::clone(&known.app)))
+        let version = earlier.and_then(Version::read).or_else(|| known.map(|known| known.current.clone()));
+        version.map(|version| version.app)
     }
 
     /// The recorded instances of an app with what is known of them.
@@ -135,12 +164,12 @@ impl Services {
     }
 }
 
-/// What differs between two maps: key, value before, value after. Entries that were left alone are
-/// the same allocation in both and cost one comparison.
+/// What differs between two maps. Entries that were left alone are the same allocation in both and
+/// cost one comparison.
 fn changes<'a, T>(
     old: &'a BTreeMap<String, Arc<T>>,
     new: &'a BTreeMap<String, Arc<T>>,
-) -> Vec<(&'a String, Option<&'a Arc<T>>, Option<&'a Arc<T>>)> {
+) -> Vec<Change<'a, T>> {
     let (mut before, mut after) = (old.iter().peekable(), new.iter().peekable());
     let mut changes = Vec::new();
     loop {

@@ -1,7 +1,6 @@
 //! From an offer to an ACCEPT, and what is wanted of offers.
 
 use super::io::Effect;
-use super::known::Known;
 use super::matcher;
 use super::state::{Launch, Services, Want};
 use super::task::task_info;
@@ -46,7 +45,8 @@ impl Services {
         let mut tasks: Vec<(Instance, v1::TaskInfo)> = Vec::new();
         let apps: Vec<String> = self.wants.keys().cloned().collect();
         for id in apps {
-            let Some(Known { version_ns, app }) = self.apps.get(&id).cloned() else { continue };
+            let Some(turn) = self.turn(&id) else { continue };
+            let app = turn.app;
             // Every launch makes one less, also of those that this offer begins.
             let mut wanted = self.missing(&id, now);
             let mut others: Vec<Instance> = Vec::new();
@@ -56,7 +56,7 @@ impl Services {
             while wanted > 0 && tasks.len() < MAX_PER_OFFER {
                 match matcher::matches(&app, offer, &left, &others, &mut self.chance) {
                     Ok(found) if left.subtract(&found.resources).is_ok() => {
-                        let instance = self.instance(&app, version_ns, offer, found.ports, now);
+                        let instance = self.instance(&app, turn.version_ns, offer, found.ports, now);
                         let task = task_info(&app, &instance, &found.resources);
                         others.push(instance.clone());
                         tasks.push((instance, task));

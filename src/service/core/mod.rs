@@ -8,13 +8,19 @@
 
 mod alarms;
 mod deploy;
+#[cfg(test)]
+mod deploy_tests;
 mod fact;
 mod health;
+#[cfg(test)]
+mod health_tests;
 mod io;
 mod known;
 mod launch;
 mod matcher;
 mod plan;
+#[cfg(test)]
+mod script_tests;
 mod state;
 mod task;
 mod updates;

@@ -153,7 +153,8 @@ impl Services {
             for app_id in self.alarms.due(now.mono) {
                 self.mark(&app_id);
             }
-            for app_id in std::mem::take(&mut self.dirty) {
+            // A kill makes its app dirty again: what may go depends on what goes.
+            while let Some(app_id) = self.dirty.pop_first() {
                 self.settle_app(&app_id, now, effects);
             }
             self.ask_for_offers(effects);

@@ -175,7 +175,7 @@ impl Services {
 
     /// A launch failed: the next one waits, longer each time.
     fn delay(&mut self, app_id: &str, now: Mono) {
-        let Some(app) = self.apps.get(app_id).map(|known| Arc::clone(&known.app)) else { return };
+        let Some(app) = self.apps.get(app_id).map(|known| Arc::clone(&known.current.app)) else { return };
         let Some(version) = self.state.apps().get(app_id).map(|entry| entry.current.last_config_change_ns)
         else {
             return;
@@ -192,7 +192,6 @@ impl Services {
         for task_id in tasks {
             if let Some(instance) = self.instance_of(task_id) {
                 self.kill(&instance, now, effects);
-                self.mark(&instance.app_id);
             }
         }
     }
@@ -203,7 +202,11 @@ impl Services {
         if self.link != Link::On || fact.kill_sent.is_some_and(|at| at.after(KILL_RETRY) > now.mono) {
             return;
         }
-        fact.killing = true;
+        let is_new = !fact.killing;
+        if is_new {
+            fact.was_well = fact.is_healthy();
+            fact.killing = true;
+        }
         fact.kill_sent = Some(now.mono);
         let kill = call::Kill {
             task_id: v1::TaskId { value: instance.task_id.clone() },
@@ -211,6 +214,9 @@ impl Services {
             kill_policy: None,
         };
         self.call(call::Type::Kill, |call| call.kill = Some(kill), effects);
+        if is_new {
+            self.mark(&instance.app_id);
+        }
     }
 }
 

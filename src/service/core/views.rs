@@ -114,7 +114,7 @@ impl Services {
     /// An app's parsed definition.
     #[must_use]
     pub fn app(&self, id: &str) -> Option<&App> {
-        self.apps.get(id).map(|known| known.app.as_ref())
+        self.apps.get(id).map(|known| known.current.app.as_ref())
     }
 }
 
