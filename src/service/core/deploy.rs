@@ -160,7 +160,7 @@ impl Services {
 
     /// Whether an app is as it should be: removed and gone, or all instances new and well.
     fn is_done(&self, id: &str) -> bool {
-        let Some(known) = self.apps.get(id) else { return self.by_app.get(id).is_none() };
+        let Some(known) = self.apps.get(id) else { return !self.by_app.contains_key(id) };
         let census = self.census(id, known.config_ns);
         let wanted = wanted(&known.current.app);
         census.old.is_empty()

@@ -34,7 +34,7 @@ impl Services {
                 waiting.insert(self.propose(Command::Intent(Box::new(instance.clone())), effects));
             }
             self.next_launch += 1;
-            self.launches.insert(self.next_launch, Launch { offer, tasks, waiting });
+            self.launches.insert(self.next_launch, Launch { offer, tasks, waiting, void: false });
         }
     }
 
@@ -114,6 +114,12 @@ impl Services {
         // Between intent and commit an app may have changed; surplus is killed later, never doubled.
         let task_infos: Vec<v1::TaskInfo> = launch.tasks.into_iter().map(|(_, task)| task).collect();
         let offer_ids = vec![launch.offer.id];
+        if task_infos.is_empty() {
+            // Nothing of it is wanted any more.
+            let decline = call::Decline { offer_ids, filters: None };
+            self.call(call::Type::Decline, |call| call.decline = Some(decline), effects);
+            return;
+        }
         let launch = v1::offer::Operation {
             r#type: Some(v1::offer::operation::Type::Launch.into()),
             launch: Some(v1::offer::operation::Launch { task_infos }),
@@ -121,6 +127,15 @@ impl Services {
         };
         let accept = call::Accept { offer_ids, operations: vec![launch], filters: None };
         self.call(call::Type::Accept, |call| call.accept = Some(accept), effects);
+    }
+
+    /// The offer went with its subscription: what was recorded for it was never launched.
+    pub(super) fn take_back(&mut self, launch: Launch, effects: &mut Vec<Effect>) {
+        for (instance, _) in launch.tasks {
+            if self.instance_of(&instance.task_id).is_some() {
+                self.forget(&instance, effects);
+            }
+        }
     }
 
     /// Offers are asked for when something is missing, and not wanted when nothing is.

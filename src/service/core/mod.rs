@@ -17,6 +17,9 @@ mod health_tests;
 mod io;
 mod known;
 mod launch;
+mod link;
+#[cfg(test)]
+mod link_tests;
 mod matcher;
 mod plan;
 #[cfg(test)]

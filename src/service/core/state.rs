@@ -2,23 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::alarms::Alarms;
 use super::fact::Fact;
 use super::io::{Effect, Input};
 use super::known::Known;
+use super::link::RESUBSCRIBE;
 use crate::api::v1;
 use crate::api::v1::scheduler::{self, call};
 use crate::base::backoff::Backoff;
 use crate::base::chance::Chance;
 use crate::base::time::{Mono, Now};
 use crate::service::model::{Command, Instance, Reply, State};
-
-/// Tasks of which the master has not said anything yet are asked about again.
-const CONFIRM_RETRY: Duration = Duration::from_secs(2);
-/// The framework's tasks may run without their scheduler for a week.
-const FAILOVER_SECONDS: f64 = 604_800.0;
 
 /// Launches of one offer on their way.
 #[derive(Clone, Debug)]
@@ -27,6 +22,8 @@ pub(super) struct Launch {
     pub(super) tasks: Vec<(Instance, v1::TaskInfo)>,
     /// Intents that are not committed yet.
     pub(super) waiting: BTreeSet<u64>,
+    /// The subscription ended: the offer is not valid any more.
+    pub(super) void: bool,
 }
 
 /// Delay of launches after failures.
@@ -67,6 +64,10 @@ pub struct Services {
     pub(super) dirty: BTreeSet<String>,
     pub(super) alarms: Alarms,
     pub(super) link: Link,
+    /// Pauses between attempts to subscribe.
+    pub(super) backoff: Backoff,
+    /// No attempt before.
+    pub(super) retry_at: Mono,
     pub(super) framework_id: Option<v1::FrameworkId>,
     pub(super) facts: BTreeMap<String, Fact>,
     pub(super) launches: BTreeMap<u64, Launch>,
@@ -82,7 +83,10 @@ pub struct Services {
     pub(super) declined: bool,
     /// What was wanted when offers were last asked for.
     pub(super) asked_for: BTreeMap<String, Want>,
+    /// When the tasks that the master has not spoken of are asked about.
     pub(super) confirm: Option<Mono>,
+    /// When all are.
+    pub(super) sweep: Option<Mono>,
     /// A step of a deployment may have come to its end.
     pub(super) check_steps: bool,
     /// Deployments and the step whose end is on its way into the replicated state.
@@ -104,6 +108,8 @@ impl Services {
             dirty: BTreeSet::new(),
             alarms: Alarms::default(),
             link: Link::Off,
+            backoff: Backoff::new(RESUBSCRIBE.0, 2.0, RESUBSCRIBE.1),
+            retry_at: Mono::default(),
             framework_id: None,
             facts: BTreeMap::new(),
             launches: BTreeMap::new(),
@@ -115,6 +121,7 @@ impl Services {
             declined: false,
             asked_for: BTreeMap::new(),
             confirm: None,
+            sweep: None,
             check_steps: false,
             stepping: BTreeSet::new(),
             next_seq: 0,
@@ -130,7 +137,7 @@ impl Services {
         match input {
             Input::State(state) => self.on_state(state),
             Input::Event(event) => self.on_event(*event, now, effects),
-            Input::Disconnected => self.on_disconnected(),
+            Input::Disconnected => self.on_disconnected(now),
             Input::Committed { seq, reply } => self.on_committed(seq, &reply, effects),
             Input::Probed { task_id, index, result } => self.on_probed(&task_id, index, result, now, effects),
             Input::Kill { tasks } => self.kill_tasks(&tasks, now, effects),
@@ -144,12 +151,10 @@ impl Services {
 
     /// Follows a group of inputs.
     pub fn settle(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if self.link == Link::Off && !(self.state.apps().is_empty() && self.state.instances().is_empty()) {
-            self.link = Link::Subscribing;
-            effects.push(Effect::Subscribe(Box::new(self.framework_info())));
-        }
+        self.subscribe(now, effects);
         if self.link == Link::On {
             self.confirm_tasks(now, effects);
+            self.sweep(now, effects);
             for app_id in self.alarms.due(now.mono) {
                 self.mark(&app_id);
             }
@@ -168,10 +173,11 @@ impl Services {
     /// time of its last call.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
-        if self.link != Link::On {
-            return None;
+        match self.link {
+            Link::Off => self.is_needed().then_some(self.retry_at),
+            Link::Subscribing => None,
+            Link::On => self.alarms.first().into_iter().chain(self.confirm).chain(self.sweep).min(),
         }
-        self.alarms.first().into_iter().chain(self.confirm).min()
     }
 
     pub(super) fn propose(&mut self, command: Command, effects: &mut Vec<Effect>) -> u64 {
@@ -195,46 +201,6 @@ impl Services {
         effects.push(Effect::Call(Box::new(call)));
     }
 
-    fn framework_info(&self) -> v1::FrameworkInfo {
-        use v1::framework_info::capability::Type;
-
-        let capability = |kind: Type| v1::framework_info::Capability { r#type: Some(kind.into()) };
-        v1::FrameworkInfo {
-            user: String::new(),
-            name: "marathon".to_owned(),
-            id: self.framework_id.clone(),
-            failover_timeout: Some(FAILOVER_SECONDS),
-            checkpoint: Some(true),
-            roles: vec!["*".to_owned()],
-            capabilities: [Type::MultiRole, Type::PartitionAware, Type::TaskKillingState]
-                .map(capability)
-                .to_vec(),
-            ..Default::default()
-        }
-    }
-
-    /// After a subscription the master is asked about every task, until it has answered for each.
-    fn confirm_tasks(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if self.confirm.is_none_or(|at| at > now.mono) {
-            return;
-        }
-        let instances = self.state.instances().values().filter(|instance| {
-            self.facts.get(&instance.instance_id).is_some_and(|fact| !fact.confirmed && !fact.over)
-        });
-        let tasks: Vec<call::reconcile::Task> = instances
-            .map(|instance| call::reconcile::Task {
-                task_id: v1::TaskId { value: instance.task_id.clone() },
-                agent_id: Some(v1::AgentId { value: instance.agent_id.clone() }),
-            })
-            .collect();
-        if tasks.is_empty() {
-            self.confirm = None;
-            return;
-        }
-        self.confirm = Some(now.mono.after(CONFIRM_RETRY));
-        self.call(call::Type::Reconcile, |call| call.reconcile = Some(call::Reconcile { tasks }), effects);
-    }
-
     fn on_committed(&mut self, seq: u64, reply: &Reply, effects: &mut Vec<Effect>) {
         let Some((number, launch)) =
             self.launches.iter_mut().find(|(_, launch)| launch.waiting.contains(&seq))
@@ -252,7 +218,11 @@ impl Services {
         if launch.waiting.is_empty()
             && let Some(launch) = self.launches.remove(&number)
         {
-            self.accept(launch, effects);
+            if launch.void {
+                self.take_back(launch, effects);
+            } else {
+                self.accept(launch, effects);
+            }
         }
         for app_id in apps {
             self.mark(&app_id);

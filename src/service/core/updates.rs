@@ -30,34 +30,14 @@ impl Services {
                     self.on_update(update.status, now, effects);
                 }
             }
-            Some(event::Type::Error) => self.on_disconnected(),
+            Some(event::Type::Error) => {
+                let message = event.error.map(|error| error.message).unwrap_or_default();
+                self.on_error(&message, now, effects);
+            }
             // An offer that is gone makes its ACCEPT fail, which is answered by an update; a lost agent
             // shows in the updates of its tasks.
             _ => {}
         }
-    }
-
-    fn on_subscribed(&mut self, id: v1::FrameworkId, now: Now, effects: &mut Vec<Effect>) {
-        self.link = Link::On;
-        if self.state.framework_id() != Some(id.value.as_str()) {
-            self.propose(Command::Framework { id: id.value.clone() }, effects);
-        }
-        self.framework_id = Some(id);
-        self.suppressed = false;
-        self.declined = false;
-        self.confirm = Some(now.mono);
-        for fact in self.facts.values_mut() {
-            fact.confirmed = false;
-        }
-        let apps: Vec<String> = self.apps.keys().chain(self.by_app.keys()).cloned().collect();
-        for app_id in apps {
-            self.mark(&app_id);
-        }
-    }
-
-    pub(super) fn on_disconnected(&mut self) {
-        self.link = Link::Off;
-        self.confirm = None;
     }
 
     fn on_update(&mut self, status: v1::TaskStatus, now: Now, effects: &mut Vec<Effect>) {
@@ -66,14 +46,17 @@ impl Services {
             self.call(call::Type::Acknowledge, |call| call.acknowledge = Some(acknowledge), effects);
         }
         let Ok(state) = State::try_from(status.state) else { return };
-        let Some(instance) = self.instance_of(&status.task_id.value) else {
+        // What was given up and lives all the same is as strange as what was never known.
+        let known = self
+            .instance_of(&status.task_id.value)
+            .filter(|instance| self.facts.get(&instance.instance_id).is_some_and(|fact| !fact.over));
+        let Some(instance) = known else {
             self.kill_stranger(&status, state, effects);
             return;
         };
-        let Some(fact) = self.facts.get_mut(&instance.instance_id).filter(|fact| !fact.over) else { return };
-        fact.confirmed = true;
         self.mark(&instance.app_id);
         let Some(fact) = self.facts.get_mut(&instance.instance_id) else { return };
+        fact.confirmed = true;
         if is_over(state) {
             self.ended(&instance, state, &status, now, effects);
             return;
@@ -140,7 +123,6 @@ impl Services {
     ) {
         let killed = self.facts.get(&instance.instance_id).is_some_and(|fact| fact.killing);
         if let Some(fact) = self.facts.get_mut(&instance.instance_id) {
-            fact.over = true;
             fact.state = state;
         }
         let counts = matches!(
@@ -168,9 +150,19 @@ impl Services {
             let app_id = instance.app_id.clone();
             self.propose(Command::Failed { app_id, failure: Box::new(failure) }, effects);
         }
-        let free = self.vacant.entry(instance.app_id.clone()).or_default();
-        free.push((instance.instance_id.clone(), instance.incarnation));
+        self.forget(instance, effects);
+    }
+
+    /// An instance has no task any more; its id is free for the next one.
+    pub(super) fn forget(&mut self, instance: &Instance, effects: &mut Vec<Effect>) {
+        let Some(fact) = self.facts.get_mut(&instance.instance_id).filter(|fact| !fact.over) else { return };
+        fact.over = true;
+        if self.apps.contains_key(&instance.app_id) {
+            let free = self.vacant.entry(instance.app_id.clone()).or_default();
+            free.push((instance.instance_id.clone(), instance.incarnation));
+        }
         self.propose(Command::Forget { instance_id: instance.instance_id.clone() }, effects);
+        self.mark(&instance.app_id);
     }
 
     /// A launch failed: the next one waits, longer each time.
@@ -196,16 +188,22 @@ impl Services {
         }
     }
 
-    /// Kills an instance's task, now and again until it has ended.
+    /// Kills an instance's task, now and again until it has ended; one that is not launched yet is
+    /// not launched at all. While there is no subscription only the wish is kept.
     pub(super) fn kill(&mut self, instance: &Instance, now: Now, effects: &mut Vec<Effect>) {
-        let Some(fact) = self.facts.get_mut(&instance.instance_id).filter(|fact| !fact.over) else { return };
-        if self.link != Link::On || fact.kill_sent.is_some_and(|at| at.after(KILL_RETRY) > now.mono) {
+        if self.withdraw(&instance.task_id) {
+            self.forget(instance, effects);
             return;
         }
-        let is_new = !fact.killing;
-        if is_new {
+        let Some(fact) = self.facts.get_mut(&instance.instance_id).filter(|fact| !fact.over) else { return };
+        if !fact.killing {
             fact.was_well = fact.is_healthy();
             fact.killing = true;
+            self.mark(&instance.app_id);
+        }
+        let Some(fact) = self.facts.get_mut(&instance.instance_id) else { return };
+        if self.link != Link::On || fact.kill_sent.is_some_and(|at| at.after(KILL_RETRY) > now.mono) {
+            return;
         }
         fact.kill_sent = Some(now.mono);
         let kill = call::Kill {
@@ -214,9 +212,17 @@ impl Services {
             kill_policy: None,
         };
         self.call(call::Type::Kill, |call| call.kill = Some(kill), effects);
-        if is_new {
-            self.mark(&instance.app_id);
+    }
+
+    /// Takes a task out of the ACCEPT that it waits for, if it does.
+    fn withdraw(&mut self, task_id: &str) -> bool {
+        let mut found = false;
+        for launch in self.launches.values_mut() {
+            let before = launch.tasks.len();
+            launch.tasks.retain(|(one, _)| one.task_id != task_id);
+            found |= launch.tasks.len() < before;
         }
+        found
     }
 }
 

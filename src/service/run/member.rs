@@ -1,7 +1,6 @@
 //! The loop.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -9,7 +8,6 @@ use super::prober::Prober;
 use super::requests::{self, Answer, Proposal};
 use crate::api::marathon::{Refusal, Request, Response};
 use crate::api::v1::scheduler;
-use crate::base::backoff::Backoff;
 use crate::base::clock::SystemClock;
 use crate::base::spawn::{Fatal, Shutdown};
 use crate::base::time::Clock;
@@ -18,9 +16,6 @@ use crate::registry::core::{Change, Command, Reply};
 use crate::registry::run::{Leadership, Registry};
 use crate::service::core::{Effect, Input, Services};
 use crate::service::model;
-
-/// Pauses between attempts to subscribe.
-const RESUBSCRIBE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
 /// A request, and where its answer goes.
 pub(super) struct Asked {
@@ -54,7 +49,6 @@ struct Term {
     core: Services,
     stream: Option<SubscriptionStream<scheduler::Event>>,
     events: mpsc::UnboundedSender<Event>,
-    backoff: Backoff,
     /// Calls in order: one after another, as a scheduler must.
     calls: mpsc::UnboundedSender<(scheduler::Call, String)>,
 }
@@ -105,8 +99,7 @@ impl Member {
         tokio::spawn(send_calls(Arc::clone(&self.scheduler), queue_of_calls));
         let mut applied = self.registry.watch();
         let core = Services::new(Arc::clone(self.registry.view().service()), rand::random());
-        let backoff = Backoff::new(RESUBSCRIBE.0, 2.0, RESUBSCRIBE.1);
-        let mut term = Term { core, stream: None, events, backoff, calls };
+        let mut term = Term { core, stream: None, events, calls };
         self.settle(&mut term);
         loop {
             let deadline = term.core.next_deadline().map(|deadline| self.clock.instant(deadline));
@@ -167,7 +160,6 @@ impl Member {
         let input = match event {
             Event::Subscribed(stream) => {
                 term.stream = Some(stream);
-                term.backoff.reset();
                 return;
             }
             Event::NotSubscribed => Input::Disconnected,
@@ -271,7 +263,8 @@ impl Member {
 
     fn subscribe(&self, term: &mut Term, info: crate::api::v1::FrameworkInfo) {
         let (scheduler, events) = (Arc::clone(&self.scheduler), term.events.clone());
-        let pause = term.backoff.next_delay();
+        // What is left of an earlier stream says nothing about the new one.
+        term.stream = None;
         let call = scheduler::Call {
             framework_id: info.id.clone(),
             r#type: Some(scheduler::call::Type::Subscribe.into()),
@@ -283,7 +276,6 @@ impl Member {
                 Ok(stream) => Event::Subscribed(stream),
                 Err(error) => {
                     tracing::warn!(%error, "the service framework is not subscribed");
-                    tokio::time::sleep(pause).await;
                     Event::NotSubscribed
                 }
             };
