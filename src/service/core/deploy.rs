@@ -5,7 +5,7 @@ use super::io::Effect;
 use super::state::{Services, Want};
 use crate::api::marathon::App;
 use crate::api::v1::TaskState as State;
-use crate::base::time::{Mono, Now};
+use crate::base::time::Now;
 use crate::service::model::{Command, Instance};
 use std::sync::Arc;
 
@@ -52,6 +52,9 @@ impl Services {
     fn census(&self, id: &str, config_ns: i64) -> Census<'_> {
         let mut census = Census::default();
         for (instance, fact) in self.instances_of(id) {
+            if !fact.over && fact.away.is_some_and(|away| away.inactive) {
+                continue;
+            }
             let is_old = instance.version_ns < config_ns;
             census.unsure |= !fact.confirmed && !fact.over;
             if fact.killing || fact.over {
@@ -75,10 +78,11 @@ impl Services {
 
     /// Looks at one app: kills what should not run, probes what does, says what is missing.
     pub(super) fn settle_app(&mut self, id: &str, now: Now, effects: &mut Vec<Effect>) {
+        self.watch(id, now, effects);
         self.kill_surplus(id, now, effects);
         self.probe(id, now, effects);
         let missing = self.missing_ignoring_delay(id);
-        let delayed = self.delays.get(id).map(|delay| delay.until).filter(|until| *until > now.mono);
+        let delayed = self.delayed_until(id, now.mono).filter(|_| missing > 0);
         match self.turn(id) {
             Some(turn) if missing > 0 && delayed.is_none() => {
                 self.wants.insert(id.to_owned(), Want { version_ns: turn.version_ns, missing });
@@ -87,15 +91,35 @@ impl Services {
                 self.wants.remove(id);
             }
         }
-        let delayed = delayed.filter(|_| missing > 0);
-        let facts: Option<Mono> = self.instances_of(id).filter_map(|(_, fact)| fact.deadline()).min();
-        self.alarms.set(id, facts.into_iter().chain(delayed).min(), now.mono);
+        let mut launching = self.launches.values().flat_map(|launch| &launch.tasks);
+        let is_quiet = missing == 0
+            && !launching.any(|(instance, _)| instance.app_id == id)
+            && !self.instances_of(id).any(|(_, fact)| fact.is_coming());
+        let forgotten = self.forget_failures(id, is_quiet, now.mono);
+        let facts = self.instances_of(id).filter_map(|(_, fact)| fact.deadline());
+        let next = facts.chain(delayed).chain(forgotten).min();
+        self.alarms.set(id, next, now.mono);
+    }
+
+    /// Kills what does not come up in time, gives up what is out of reach for too long.
+    fn watch(&mut self, id: &str, now: Now, effects: &mut Vec<Effect>) {
+        let instances: Vec<Arc<Instance>> =
+            self.instances_of(id).map(|(instance, _)| Arc::clone(instance)).collect();
+        for instance in instances {
+            let Some(fact) = self.facts.get_mut(&instance.instance_id) else { continue };
+            if fact.is_coming() {
+                fact.pending_since.get_or_insert(now.mono);
+            }
+            if fact.overdue_at().is_some_and(|at| at <= now.mono) {
+                self.kill(&instance, now, effects);
+            }
+            self.give_up(&instance, now, effects);
+        }
     }
 
     /// Instances of an app that may be launched now.
     pub(super) fn missing(&self, id: &str, now: Now) -> u32 {
-        let delayed = self.delays.get(id).is_some_and(|delay| delay.until > now.mono);
-        if delayed { 0 } else { self.missing_ignoring_delay(id) }
+        if self.delayed_until(id, now.mono).is_some() { 0 } else { self.missing_ignoring_delay(id) }
     }
 
     pub(super) fn missing_ignoring_delay(&self, id: &str) -> u32 {
@@ -231,10 +255,11 @@ fn surplus(app: &App, census: Census<'_>) -> Vec<Arc<Instance>> {
 /// First to go first: the least advanced, then by the app's choice of age.
 fn order(app: &App, list: &mut [(&Arc<Instance>, &Fact)]) {
     let weight = |fact: &Fact| match fact.state {
-        State::TaskStaging => 0,
-        State::TaskStarting => 1,
-        _ if !fact.is_healthy() => 2,
-        _ => 3,
+        State::TaskUnreachable => 0,
+        State::TaskStaging => 1,
+        State::TaskStarting => 2,
+        _ if !fact.is_healthy() => 3,
+        _ => 4,
     };
     let oldest_first = app.kill_selection == "OLDEST_FIRST";
     list.sort_by_key(|(instance, fact)| {

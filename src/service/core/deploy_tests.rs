@@ -218,3 +218,19 @@ fn a_deployment_ends_when_all_are_new_and_well() {
     script.commit();
     assert!(script.state.deployments().is_empty());
 }
+
+#[test]
+fn a_removed_app_is_gone_when_its_tasks_are() {
+    let (mut script, tasks) = Script::running(&[app("/a", 2, json!({}))]);
+    script.remove("/a");
+    let mut kills = script.take_kills();
+    kills.sort();
+    assert_eq!(kills, tasks);
+    script.update(&tasks[0], TaskKilled);
+    script.commit();
+    assert_eq!(script.state.deployments().len(), 1, "one task still runs");
+    script.update(&tasks[1], TaskKilled);
+    script.commit();
+    assert!(script.state.deployments().is_empty() && script.state.instances().is_empty());
+    script.assert_rests();
+}

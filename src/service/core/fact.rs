@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::unreachable::Away;
 use crate::api::marathon::{App, HealthCheck};
 use crate::api::v1::TaskState as State;
 use crate::base::time::{Mono, Timestamp};
@@ -10,6 +11,9 @@ use crate::service::model::Instance;
 
 /// A kill is repeated until the task has ended.
 pub(super) const KILL_RETRY: Duration = Duration::from_secs(30);
+
+/// How long a task may take from its launch until it runs (Marathon: task_launch_timeout).
+const LAUNCH_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What one check of an instance found.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +53,10 @@ pub(super) struct Fact {
     pub(super) confirmed: bool,
     pub(super) started: Option<Timestamp>,
     pub(super) running_since: Option<Mono>,
+    /// Since when it should come up.
+    pub(super) pending_since: Option<Mono>,
+    /// Its agent is out of reach.
+    pub(super) away: Option<Away>,
     /// Its end is wanted, whether the master could be told so or not.
     pub(super) killing: bool,
     /// It was well when its end became wanted.
@@ -66,12 +74,16 @@ pub(super) struct Fact {
 impl Fact {
     pub(super) fn new(instance: &Instance, app: Option<Arc<App>>) -> Self {
         let checks = app.iter().flat_map(|app| &app.health_checks).map(|_| CheckFact::default()).collect();
+        // What was known before a restart holds until the master says otherwise.
+        let started = instance.started_ns.map(Timestamp::from_nanos);
         Self {
             task_id: instance.task_id.clone(),
-            state: State::TaskStaging,
+            state: if started.is_some() { State::TaskRunning } else { State::TaskStaging },
             confirmed: false,
-            started: None,
+            started,
             running_since: None,
+            pending_since: None,
+            away: None,
             killing: false,
             was_well: false,
             kill_sent: None,
@@ -122,6 +134,19 @@ impl Fact {
         }
         let kill = self.kill_sent.filter(|_| self.killing).map(|at| at.after(KILL_RETRY));
         let probes = self.checks.iter().filter(|_| self.is_probed()).filter_map(|check| check.next);
-        probes.chain(kill).min()
+        let inactive = self.away.filter(|away| !away.inactive).and_then(|away| away.inactive_at);
+        let expunged = self.away.and_then(|away| away.expunge_at);
+        probes.chain(kill).chain(self.overdue_at()).chain(inactive).chain(expunged).min()
+    }
+
+    /// When it has taken too long to come up.
+    pub(super) fn overdue_at(&self) -> Option<Mono> {
+        self.pending_since.filter(|_| self.is_coming()).map(|since| since.after(LAUNCH_TIMEOUT))
+    }
+
+    /// Whether it should run and does not yet. Of a task that the master has not spoken of nobody knows.
+    pub(super) fn is_coming(&self) -> bool {
+        let is_pending = matches!(self.state, State::TaskStaging | State::TaskStarting);
+        is_pending && self.confirmed && !self.killing && !self.over
     }
 }

@@ -89,7 +89,7 @@ impl Services {
             self.apps.insert(id.to_owned(), Known { current, before, config_ns });
         }
         let config = entry.current.last_config_change_ns;
-        if self.delays.get(id).is_some_and(|delay| delay.version != config) {
+        if self.delays.get(id).is_some_and(|delay| delay.config_ns != config) {
             self.delays.remove(id);
         }
     }

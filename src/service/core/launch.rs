@@ -10,7 +10,7 @@ use crate::api::v1::scheduler::call;
 use crate::base::time::Now;
 use crate::resources::Resources;
 use crate::service::model::{Command, Instance, ids};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Instances that are launched from one offer at the most.
 const MAX_PER_OFFER: usize = 5;
@@ -106,16 +106,22 @@ impl Services {
             ports,
             staged_ns: now.wall.nanos(),
             incarnation,
+            started_ns: None,
+            attributes: matcher::constrained(app, offer),
         }
     }
 
     /// Every intent of an offer is committed: launch.
-    pub(super) fn accept(&mut self, launch: Launch, effects: &mut Vec<Effect>) {
+    pub(super) fn accept(&mut self, launch: Launch, now: Now, effects: &mut Vec<Effect>) {
+        for (instance, _) in &launch.tasks {
+            self.progress(&instance.app_id, now.mono);
+        }
         // Between intent and commit an app may have changed; surplus is killed later, never doubled.
         let task_infos: Vec<v1::TaskInfo> = launch.tasks.into_iter().map(|(_, task)| task).collect();
         let offer_ids = vec![launch.offer.id];
         if task_infos.is_empty() {
             // Nothing of it is wanted any more.
+            self.declined = true;
             let decline = call::Decline { offer_ids, filters: None };
             self.call(call::Type::Decline, |call| call.decline = Some(decline), effects);
             return;
@@ -125,7 +131,10 @@ impl Services {
             launch: Some(v1::offer::operation::Launch { task_infos }),
             ..Default::default()
         };
-        let accept = call::Accept { offer_ids, operations: vec![launch], filters: None };
+        // What is left is welcome if more is missing: a REVIVE follows.
+        let filters = Some(v1::Filters { refuse_seconds: Some(0.0) });
+        self.accepted = true;
+        let accept = call::Accept { offer_ids, operations: vec![launch], filters };
         self.call(call::Type::Accept, |call| call.accept = Some(accept), effects);
     }
 
@@ -140,8 +149,12 @@ impl Services {
 
     /// Offers are asked for when something is missing, and not wanted when nothing is.
     pub(super) fn ask_for_offers(&mut self, effects: &mut Vec<Effect>) {
-        let total =
-            |wants: &BTreeMap<String, Want>| wants.values().map(|want| u64::from(want.missing)).sum::<u64>();
+        let is_more = |(id, want): (&String, &Want)| {
+            self.asked_for
+                .get(id)
+                .is_none_or(|asked| asked.version_ns != want.version_ns || asked.missing < want.missing)
+        };
+        let again = self.accepted || (self.declined && self.wants.iter().any(is_more));
         if self.wants.is_empty() {
             if !self.suppressed {
                 self.suppressed = true;
@@ -151,11 +164,12 @@ impl Services {
                     effects,
                 );
             }
-        } else if self.suppressed || (self.declined && total(&self.wants) > total(&self.asked_for)) {
+        } else if self.suppressed || again {
             self.suppressed = false;
             self.declined = false;
             self.call(call::Type::Revive, |call| call.revive = Some(call::Revive::default()), effects);
         }
+        self.accepted = false;
         if self.asked_for != self.wants {
             self.asked_for.clone_from(&self.wants);
         }

@@ -1,10 +1,12 @@
 //! Whether an offer serves an app: launch, or reasons.
 
+use std::collections::BTreeSet;
+
 use crate::api::marathon::App;
 use crate::api::v1;
 use crate::base::chance::Chance;
 use crate::resources::{Ranges, Resources};
-use crate::service::model::Instance;
+use crate::service::model::{Attribute, Instance};
 
 /// What an instance takes of an offer.
 #[derive(Clone, Debug, PartialEq)]
@@ -116,19 +118,18 @@ fn nth(ranges: &Ranges, mut position: u64) -> Option<u64> {
 fn satisfies(constraint: &[String], offer: &v1::Offer, others: &[Instance]) -> bool {
     let [field, operator, rest @ ..] = constraint else { return false };
     let value = rest.first().map_or("", String::as_str);
-    let is_host = field == "hostname" || field == "@hostname";
-    let own = if is_host { Some(offer.hostname.clone()) } else { attribute(offer, field) };
+    let own = if is_host(field) { Some(offer.hostname.clone()) } else { attribute(offer, field) };
     let operator = operator.to_ascii_uppercase();
     let Some(own) = own else { return operator == "UNLIKE" };
-    let same =
-        || {
-            others
-                .iter()
-                .filter(|instance| {
-                    if is_host { instance.host == own } else { instance.agent_id == offer.agent_id.value }
-                })
-                .count()
-        };
+    let is_same = |instance: &&Instance| {
+        if is_host(field) {
+            return instance.host == own;
+        }
+        let recorded = instance.attributes.iter().find(|attribute| &attribute.name == field);
+        // One that was launched under other constraints: at least its agent is known.
+        recorded.map_or(instance.agent_id == offer.agent_id.value, |recorded| recorded.value == own)
+    };
+    let same = || others.iter().filter(is_same).count();
     let like = || regex::Regex::new(&format!("^(?:{value})$")).is_ok_and(|pattern| pattern.is_match(&own));
     match operator.as_str() {
         "UNIQUE" => same() == 0,
@@ -138,6 +139,21 @@ fn satisfies(constraint: &[String], offer: &v1::Offer, others: &[Instance]) -> b
         "UNLIKE" => !like(),
         _ => false,
     }
+}
+
+fn is_host(field: &str) -> bool {
+    field == "hostname" || field == "@hostname"
+}
+
+/// The attributes of an offer that an app's constraints look at: they are recorded with an instance,
+/// because later nobody says what they were.
+pub(super) fn constrained(app: &App, offer: &v1::Offer) -> Vec<Attribute> {
+    let fields: BTreeSet<&String> =
+        app.constraints.iter().filter_map(|constraint| constraint.first()).collect();
+    let named = fields.into_iter().filter(|field| !is_host(field));
+    named
+        .filter_map(|field| Some(Attribute { name: field.clone(), value: attribute(offer, field)? }))
+        .collect()
 }
 
 /// An attribute as text.

@@ -7,6 +7,7 @@
 //! launches nothing.
 
 mod alarms;
+mod delay;
 mod deploy;
 #[cfg(test)]
 mod deploy_tests;
@@ -17,15 +18,22 @@ mod health_tests;
 mod io;
 mod known;
 mod launch;
+#[cfg(test)]
+mod launch_tests;
 mod link;
 #[cfg(test)]
 mod link_tests;
 mod matcher;
 mod plan;
 #[cfg(test)]
+mod restart_tests;
+#[cfg(test)]
 mod script_tests;
 mod state;
 mod task;
+mod unreachable;
+#[cfg(test)]
+mod unreachable_tests;
 mod updates;
 mod views;
 

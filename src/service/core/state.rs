@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::alarms::Alarms;
+use super::delay::Delay;
 use super::fact::Fact;
 use super::io::{Effect, Input};
 use super::known::Known;
@@ -24,15 +25,6 @@ pub(super) struct Launch {
     pub(super) waiting: BTreeSet<u64>,
     /// The subscription ended: the offer is not valid any more.
     pub(super) void: bool,
-}
-
-/// Delay of launches after failures.
-#[derive(Clone, Debug)]
-pub(super) struct Delay {
-    pub(super) backoff: Backoff,
-    pub(super) until: Mono,
-    /// Of which configuration.
-    pub(super) version: i64,
 }
 
 /// Instances of an app that offers are wanted for.
@@ -81,6 +73,8 @@ pub struct Services {
     pub(super) suppressed: bool,
     /// Offers were declined since the last REVIVE.
     pub(super) declined: bool,
+    /// An ACCEPT was sent since the last REVIVE: what it left is wanted at once.
+    pub(super) accepted: bool,
     /// What was wanted when offers were last asked for.
     pub(super) asked_for: BTreeMap<String, Want>,
     /// When the tasks that the master has not spoken of are asked about.
@@ -119,6 +113,7 @@ impl Services {
             rejects: BTreeMap::new(),
             suppressed: false,
             declined: false,
+            accepted: false,
             asked_for: BTreeMap::new(),
             confirm: None,
             sweep: None,
@@ -138,7 +133,7 @@ impl Services {
             Input::State(state) => self.on_state(state),
             Input::Event(event) => self.on_event(*event, now, effects),
             Input::Disconnected => self.on_disconnected(now),
-            Input::Committed { seq, reply } => self.on_committed(seq, &reply, effects),
+            Input::Committed { seq, reply } => self.on_committed(seq, &reply, now, effects),
             Input::Probed { task_id, index, result } => self.on_probed(&task_id, index, result, now, effects),
             Input::Kill { tasks } => self.kill_tasks(&tasks, now, effects),
             Input::ResetDelay { app_id } => {
@@ -201,7 +196,7 @@ impl Services {
         effects.push(Effect::Call(Box::new(call)));
     }
 
-    fn on_committed(&mut self, seq: u64, reply: &Reply, effects: &mut Vec<Effect>) {
+    fn on_committed(&mut self, seq: u64, reply: &Reply, now: Now, effects: &mut Vec<Effect>) {
         let Some((number, launch)) =
             self.launches.iter_mut().find(|(_, launch)| launch.waiting.contains(&seq))
         else {
@@ -221,7 +216,7 @@ impl Services {
             if launch.void {
                 self.take_back(launch, effects);
             } else {
-                self.accept(launch, effects);
+                self.accept(launch, now, effects);
             }
         }
         for app_id in apps {

@@ -2,17 +2,13 @@
 
 use super::fact::KILL_RETRY;
 use super::io::Effect;
-use super::state::{Delay, Link, Services};
+use super::state::{Link, Services};
 use crate::api::v1::scheduler::{Event, call, event};
 use crate::api::v1::{self, TaskState as State};
-use crate::base::backoff::Backoff;
-use crate::base::time::{Mono, Now, seconds_capped};
+use crate::base::time::{Now, seconds_capped};
 use crate::service::model::{Command, Failure, Instance};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Longest delay between launches, whatever an app asks for.
-const MAX_DELAY: Duration = Duration::from_secs(24 * 3_600);
 
 impl Services {
     pub(super) fn on_event(&mut self, event: Event, now: Now, effects: &mut Vec<Effect>) {
@@ -57,10 +53,17 @@ impl Services {
         self.mark(&instance.app_id);
         let Some(fact) = self.facts.get_mut(&instance.instance_id) else { return };
         fact.confirmed = true;
+        let waits = state == State::TaskUnreachable && self.unreachable(&instance, &status, now);
+        if waits {
+            return;
+        }
         if is_over(state) {
             self.ended(&instance, state, &status, now, effects);
             return;
         }
+        let Some(fact) = self.facts.get_mut(&instance.instance_id) else { return };
+        // It is back.
+        fact.away = None;
         // A task never goes back to an earlier state.
         let rank = |state: State| match state {
             State::TaskStaging => 0,
@@ -68,11 +71,15 @@ impl Services {
             State::TaskRunning => 2,
             _ => 3,
         };
-        if rank(state) >= rank(fact.state) {
+        let is_new = fact.state != state;
+        if rank(state) >= rank(fact.state) || fact.state == State::TaskUnreachable {
             fact.state = state;
         }
         if state == State::TaskRunning && fact.running_since.is_none() {
-            self.runs(&instance, now);
+            self.runs(&instance, now, effects);
+        }
+        if is_new {
+            self.progress(&instance.app_id, now.mono);
         }
         let Some(fact) = self.facts.get_mut(&instance.instance_id) else { return };
         fact.agent_health = status.healthy.or(fact.agent_health);
@@ -88,6 +95,7 @@ impl Services {
 
     /// A task of ours that nobody wants (its app was removed while we were away).
     fn kill_stranger(&self, status: &v1::TaskStatus, state: State, effects: &mut Vec<Effect>) {
+        // Nothing reaches the unreachable; the master would say the same again, for ever.
         if is_over(state) || self.is_launching(&status.task_id.value) {
             return;
         }
@@ -99,10 +107,15 @@ impl Services {
         self.call(call::Type::Kill, |call| call.kill = Some(kill), effects);
     }
 
-    fn runs(&mut self, instance: &Instance, now: Now) {
+    fn runs(&mut self, instance: &Instance, now: Now, effects: &mut Vec<Effect>) {
+        if instance.started_ns.is_none() {
+            // Recorded once more, so that a restart knows since when it runs.
+            let started = Instance { started_ns: Some(now.wall.nanos()), ..instance.clone() };
+            self.propose(Command::Intent(Box::new(started)), effects);
+        }
         let Some(fact) = self.facts.get_mut(&instance.instance_id) else { return };
         fact.running_since = Some(now.mono);
-        fact.started = Some(now.wall);
+        fact.started.get_or_insert(now.wall);
         let app = fact.app.clone();
         for (check, found) in app.iter().flat_map(|app| &app.health_checks).zip(&mut fact.checks) {
             if check.is_marathon_level() {
@@ -131,7 +144,7 @@ impl Services {
         );
         let offer_race = status.reason == Some(v1::task_status::Reason::InvalidOffers.into());
         if counts && !killed && !offer_race {
-            self.delay(&instance.app_id, now.mono);
+            self.delay(instance, now.mono);
         }
         if counts
             && !offer_race
@@ -165,21 +178,6 @@ impl Services {
         self.mark(&instance.app_id);
     }
 
-    /// A launch failed: the next one waits, longer each time.
-    fn delay(&mut self, app_id: &str, now: Mono) {
-        let Some(app) = self.apps.get(app_id).map(|known| Arc::clone(&known.current.app)) else { return };
-        let Some(version) = self.state.apps().get(app_id).map(|entry| entry.current.last_config_change_ns)
-        else {
-            return;
-        };
-        let delay = self.delays.entry(app_id.to_owned()).or_insert_with(|| {
-            let cap = seconds_capped(app.max_launch_delay_seconds, MAX_DELAY);
-            let first = seconds_capped(app.backoff_seconds, MAX_DELAY);
-            Delay { backoff: Backoff::new(first, app.backoff_factor, cap), until: now, version }
-        });
-        delay.until = now.after(delay.backoff.next_delay());
-    }
-
     pub(super) fn kill_tasks(&mut self, tasks: &[String], now: Now, effects: &mut Vec<Effect>) {
         for task_id in tasks {
             if let Some(instance) = self.instance_of(task_id) {
@@ -196,6 +194,11 @@ impl Services {
             return;
         }
         let Some(fact) = self.facts.get_mut(&instance.instance_id).filter(|fact| !fact.over) else { return };
+        if fact.away.is_some() {
+            // It is killed when it shows up again.
+            self.forget(instance, effects);
+            return;
+        }
         if !fact.killing {
             fact.was_well = fact.is_healthy();
             fact.killing = true;
@@ -229,8 +232,7 @@ impl Services {
 /// First probe of a task after it runs, at the latest.
 const FIRST_PROBE: Duration = Duration::from_secs(5);
 
-/// Whether an instance in this state is replaced. With the default strategy that includes unreachable
-/// ones (inactive and expunged at once).
+/// Whether an instance in this state is replaced, unless its app is patient with the unreachable.
 pub(super) fn is_over(state: State) -> bool {
     !matches!(state, State::TaskStaging | State::TaskStarting | State::TaskRunning | State::TaskKilling)
 }

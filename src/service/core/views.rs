@@ -3,8 +3,7 @@
 use serde_json::{Value, json};
 
 use super::fact::{CheckFact, Fact};
-use super::state::Services;
-use super::updates::is_over;
+use super::state::{Link, Services};
 use crate::api::marathon::App;
 use crate::api::v1::TaskState as State;
 use crate::base::time::{Mono, Timestamp};
@@ -24,6 +23,14 @@ pub struct Counts {
 }
 
 impl Services {
+    /// Whether the master has spoken of every task since this framework subscribed: until then, what
+    /// is shown is what was known before.
+    #[must_use]
+    pub fn is_confirmed(&self) -> bool {
+        let heard = self.facts.values().all(|fact| fact.confirmed || fact.over);
+        heard && (self.link == Link::On || !self.is_needed())
+    }
+
     /// Counts of an app's tasks.
     #[must_use]
     pub fn counts(&self, id: &str) -> Counts {
@@ -46,7 +53,7 @@ impl Services {
     }
 
     fn of_app<'a>(&'a self, id: &'a str) -> impl Iterator<Item = (&'a Instance, &'a Fact)> {
-        let alive = self.instances_of(id).filter(|(_, fact)| !is_over(fact.state) && !fact.over);
+        let alive = self.instances_of(id).filter(|(_, fact)| !fact.over);
         alive.map(|(instance, fact)| (instance.as_ref(), fact))
     }
 

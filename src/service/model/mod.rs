@@ -9,5 +9,5 @@ mod replicated;
 pub use canonical::{Keys, merge, read};
 pub use check::check;
 pub use replicated::{
-    Action, AppEntry, AppVersion, Command, Deployment, Failure, Instance, Plan, Reply, State,
+    Action, AppEntry, AppVersion, Attribute, Command, Deployment, Failure, Instance, Plan, Reply, State,
 };

@@ -9,7 +9,7 @@ use prost::Message as _;
 use crate::api::service as wire;
 use crate::base::time::Timestamp;
 
-pub use wire::{Action, AppVersion, Failure, Instance};
+pub use wire::{Action, AppVersion, Attribute, Failure, Instance};
 
 /// Earlier versions of an app that are kept.
 const MAX_VERSIONS: usize = 50;

@@ -1,0 +1,71 @@
+//! Tasks on agents that nobody hears of (Marathon's unreachableStrategy).
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::io::Effect;
+use super::state::Services;
+use crate::api::marathon::App;
+use crate::api::v1::{self, TaskState as State};
+use crate::base::time::{Mono, Now, Timestamp, seconds_capped};
+use crate::service::model::Instance;
+
+/// Longest patience with an agent; absurd values count as this.
+const MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
+
+/// A task is out of reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Away {
+    /// When a replacement is launched; never if its app disables that.
+    pub(super) inactive_at: Option<Mono>,
+    /// When it is forgotten.
+    pub(super) expunge_at: Option<Mono>,
+    /// It does not count any more.
+    pub(super) inactive: bool,
+}
+
+/// After what times a task out of reach is inactive, and expunged; none if never.
+fn limits(app: Option<&App>) -> Option<(Duration, Duration)> {
+    // Without a definition: at once, which is Marathon's default.
+    let strategy = app.map_or(&Value::Null, |app| &app.unreachable_strategy);
+    if strategy.as_str() == Some("disabled") {
+        return None;
+    }
+    let seconds = |name: &str| seconds_capped(strategy[name].as_f64().unwrap_or(0.0), MAX);
+    Some((seconds("inactiveAfterSeconds"), seconds("expungeAfterSeconds")))
+}
+
+impl Services {
+    /// The master cannot reach a task's agent. True if the instance waits for it.
+    pub(super) fn unreachable(&mut self, instance: &Instance, status: &v1::TaskStatus, now: Now) -> bool {
+        let Some(fact) = self.facts.get_mut(&instance.instance_id) else { return false };
+        let limits = limits(fact.app.as_deref());
+        // What should end anyway is killed when it shows up again.
+        if fact.killing || limits.is_some_and(|(_, expunge)| expunge.is_zero()) {
+            return false;
+        }
+        let gone = status
+            .unreachable_time
+            .as_ref()
+            .map_or(Duration::ZERO, |time| now.wall.since(Timestamp::from_nanos(time.nanoseconds)));
+        let at = |after: Duration| now.mono.after(after.saturating_sub(gone));
+        fact.state = State::TaskUnreachable;
+        fact.away.get_or_insert_with(|| Away {
+            inactive_at: limits.map(|(inactive, _)| at(inactive)),
+            expunge_at: limits.map(|(_, expunge)| at(expunge)),
+            inactive: false,
+        });
+        true
+    }
+
+    /// Gives up what is out of reach for too long.
+    pub(super) fn give_up(&mut self, instance: &Instance, now: Now, effects: &mut Vec<Effect>) {
+        let Some(fact) = self.facts.get_mut(&instance.instance_id) else { return };
+        let Some(away) = &mut fact.away else { return };
+        away.inactive |= away.inactive_at.is_some_and(|at| at <= now.mono);
+        if away.expunge_at.is_some_and(|at| at <= now.mono) {
+            self.forget(instance, effects);
+        }
+    }
+}
