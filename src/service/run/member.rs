@@ -5,15 +5,17 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::prober::Prober;
+use super::proposer::{Outcome, propose_in_order};
 use super::requests::{self, Answer, Proposal};
 use crate::api::marathon::{Refusal, Request, Response};
 use crate::api::v1::scheduler;
 use crate::base::clock::SystemClock;
+use crate::base::future::BoxFuture;
 use crate::base::spawn::{Fatal, Shutdown};
 use crate::base::time::Clock;
 use crate::client::{SchedulerApi, SubscriptionStream};
 use crate::registry::core::{Change, Command, Reply};
-use crate::registry::run::{Leadership, Registry};
+use crate::registry::run::{Committed, Leadership, ProposeError, Registry};
 use crate::service::core::{Effect, Input, Services};
 use crate::service::model;
 
@@ -51,6 +53,9 @@ struct Term {
     events: mpsc::UnboundedSender<Event>,
     /// Calls in order: one after another, as a scheduler must.
     calls: mpsc::UnboundedSender<(scheduler::Call, String)>,
+    /// Proposals in order. Unbounded because the core proposes a few commands for each instance and
+    /// deployment, and waits for them.
+    proposals: mpsc::UnboundedSender<(u64, Command)>,
 }
 
 impl Member {
@@ -97,9 +102,10 @@ impl Member {
         let (events, mut inbox) = mpsc::unbounded_channel();
         let (calls, queue_of_calls) = mpsc::unbounded_channel();
         tokio::spawn(send_calls(Arc::clone(&self.scheduler), queue_of_calls));
+        let proposals = self.proposer(events.clone());
         let mut applied = self.registry.watch();
         let core = Services::new(Arc::clone(self.registry.view().service()), rand::random());
-        let mut term = Term { core, stream: None, events, calls };
+        let mut term = Term { core, stream: None, events, calls, proposals };
         self.settle(&mut term);
         loop {
             let deadline = term.core.next_deadline().map(|deadline| self.clock.instant(deadline));
@@ -238,16 +244,8 @@ impl Member {
                 }
                 Effect::Propose { seq, command } => {
                     let change = Change::Service(*command);
-                    let committed = self.registry.propose(Command { time: self.clock.now().wall, change });
-                    let events = term.events.clone();
-                    tokio::spawn(async move {
-                        let event = match committed.await {
-                            Ok(committed) => Event::Committed(seq, committed.reply),
-                            Err(_) => Event::Lost,
-                        };
-                        // The term may be over.
-                        let _ = events.send(event);
-                    });
+                    // As above.
+                    let _ = term.proposals.send((seq, Command { time: self.clock.now().wall, change }));
                 }
                 Effect::Probe { task_id, index, target, timeout } => {
                     let (prober, events) = (self.prober.clone(), term.events.clone());
@@ -259,6 +257,27 @@ impl Member {
                 }
             }
         }
+    }
+
+    /// Starts what proposes for one term.
+    fn proposer(&self, events: mpsc::UnboundedSender<Event>) -> mpsc::UnboundedSender<(u64, Command)> {
+        let (proposals, queue) = mpsc::unbounded_channel();
+        let registry = self.registry.clone();
+        let term = events.clone();
+        let propose = move |command| -> BoxFuture<'static, Result<Committed, ProposeError>> {
+            // What an ended term still has in its queue is not proposed in a later one.
+            if term.is_closed() {
+                return Box::pin(async { Err(ProposeError::Stopped) });
+            }
+            registry.propose(command)
+        };
+        let tell = move |outcome: Outcome| {
+            let goes_on = outcome.is_some();
+            let event = outcome.map_or(Event::Lost, |(seq, reply)| Event::Committed(seq, reply));
+            events.send(event).is_ok() && goes_on
+        };
+        tokio::spawn(propose_in_order(queue, propose, tell));
+        proposals
     }
 
     fn subscribe(&self, term: &mut Term, info: crate::api::v1::FrameworkInfo) {

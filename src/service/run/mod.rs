@@ -4,6 +4,7 @@
 mod handle;
 mod member;
 mod prober;
+mod proposer;
 mod requests;
 
 pub use handle::Handle;
