@@ -162,7 +162,7 @@ pub(crate) fn directories_of(run_id: &str) -> Vec<PathBuf> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test waits in real time, for a real program")]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 

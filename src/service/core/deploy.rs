@@ -7,6 +7,7 @@ use crate::api::marathon::App;
 use crate::api::v1::TaskState as State;
 use crate::base::time::Now;
 use crate::service::model::{Command, Instance};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The instances of one app, sorted out.
@@ -91,6 +92,9 @@ impl Services {
                 self.wants.remove(id);
             }
         }
+        if missing == 0 {
+            self.rejects.remove(id);
+        }
         let mut launching = self.launches.values().flat_map(|launch| &launch.tasks);
         let is_quiet = missing == 0
             && !launching.any(|(instance, _)| instance.app_id == id)
@@ -103,17 +107,23 @@ impl Services {
 
     /// Kills what does not come up in time, gives up what is out of reach for too long.
     fn watch(&mut self, id: &str, now: Now, effects: &mut Vec<Effect>) {
-        let instances: Vec<Arc<Instance>> =
-            self.instances_of(id).map(|(instance, _)| Arc::clone(instance)).collect();
-        for instance in instances {
-            let Some(fact) = self.facts.get_mut(&instance.instance_id) else { continue };
+        let (mut overdue, mut expunged) = (Vec::new(), Vec::new());
+        for fact in self.facts.get_mut(id).into_iter().flat_map(BTreeMap::values_mut) {
             if fact.is_coming() {
                 fact.pending_since.get_or_insert(now.mono);
             }
             if fact.overdue_at().is_some_and(|at| at <= now.mono) {
-                self.kill(&instance, now, effects);
+                overdue.push(Arc::clone(&fact.instance));
             }
-            self.give_up(&instance, now, effects);
+            if fact.is_given_up(now.mono) {
+                expunged.push(Arc::clone(&fact.instance));
+            }
+        }
+        for instance in overdue {
+            self.kill(&instance, now, effects);
+        }
+        for instance in expunged {
+            self.forget(&instance, effects);
         }
     }
 
@@ -135,7 +145,7 @@ impl Services {
     }
 
     /// Whether a deployment has not come to an app's step yet.
-    fn waits_for_dependency(&self, id: &str) -> bool {
+    pub(super) fn waits_for_dependency(&self, id: &str) -> bool {
         self.state.deployments().values().any(|deployment| {
             let later = deployment.steps.iter().skip(deployment.current + 1).flatten();
             let reached = deployment.steps.iter().take(deployment.current + 1).flatten();
@@ -184,7 +194,7 @@ impl Services {
 
     /// Whether an app is as it should be: removed and gone, or all instances new and well.
     fn is_done(&self, id: &str) -> bool {
-        let Some(known) = self.apps.get(id) else { return !self.by_app.contains_key(id) };
+        let Some(known) = self.apps.get(id) else { return !self.facts.contains_key(id) };
         let census = self.census(id, known.config_ns);
         let wanted = wanted(&known.current.app);
         census.old.is_empty()
@@ -226,8 +236,10 @@ fn surplus(app: &App, census: Census<'_>) -> Vec<Arc<Instance>> {
     }
     let wanted = wanted(app);
     let (mut new, mut old) = (census.new, census.old);
-    order(app, &mut new);
     let too_many = new.len().saturating_sub(wanted);
+    if too_many > 0 {
+        order(app, &mut new);
+    }
     let mut victims: Vec<Arc<Instance>> =
         new.drain(..too_many).map(|(instance, _)| Arc::clone(instance)).collect();
     if old.is_empty() {

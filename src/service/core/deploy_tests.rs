@@ -75,6 +75,8 @@ fn one_unconfirmed_instance_keeps_all_others_alive() {
     script.live(seconds(5));
     script.answer_probes(&Ok(()));
     assert_eq!(script.take_kills(), [""; 0], "the fourth may be well or not");
+    let reasons = script.core.reasons("/a", script.now.mono);
+    assert!(reasons.iter().any(|reason| reason.contains("has not spoken of 1")), "{reasons:?}");
     script.update(&old[3], TaskRunning);
     assert_eq!(script.take_kills(), [old[3].clone()], "three are well, two must be");
     script.live(seconds(10));
@@ -178,6 +180,8 @@ fn apps_of_later_steps_stay_as_they_are_until_their_turn() {
     script.put_in_steps(&[db, web], &[&["/db"], &["/web"]], true);
     script.commit();
     assert_eq!(script.take_kills(), [""; 0], "it is the database's turn");
+    let reasons = script.core.reasons("/web", script.now.mono);
+    assert!(reasons.iter().any(|reason| reason.contains("earlier step")), "{reasons:?}");
     // One that is lost meanwhile is replaced as it was.
     let web = script.tasks_of("/web");
     let before = script.instance(&web[0]).expect("an instance").version_ns;

@@ -44,7 +44,7 @@ pub(super) enum Health {
 /// What is known of an instance's task.
 #[derive(Clone, Debug)]
 pub(super) struct Fact {
-    pub(super) task_id: String,
+    pub(super) instance: Arc<Instance>,
     /// The definition that it was launched from: its checks are the ones that hold. None if its app
     /// was removed.
     pub(super) app: Option<Arc<App>>,
@@ -72,12 +72,12 @@ pub(super) struct Fact {
 }
 
 impl Fact {
-    pub(super) fn new(instance: &Instance, app: Option<Arc<App>>) -> Self {
+    pub(super) fn new(instance: Arc<Instance>, app: Option<Arc<App>>) -> Self {
         let checks = app.iter().flat_map(|app| &app.health_checks).map(|_| CheckFact::default()).collect();
         // What was known before a restart holds until the master says otherwise.
         let started = instance.started_ns.map(Timestamp::from_nanos);
         Self {
-            task_id: instance.task_id.clone(),
+            instance,
             state: if started.is_some() { State::TaskRunning } else { State::TaskStaging },
             confirmed: false,
             started,

@@ -6,6 +6,7 @@ use super::state::Services;
 use crate::api::marathon::HealthCheck;
 use crate::base::time::{Now, seconds_capped};
 use crate::service::model::Instance;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,12 +19,8 @@ const MIN_INTERVAL: Duration = Duration::from_secs(1);
 impl Services {
     /// Runs an app's checks that are due.
     pub(super) fn probe(&mut self, app_id: &str, now: Now, effects: &mut Vec<Effect>) {
-        let ids: Vec<&String> = self.by_app.get(app_id).into_iter().flatten().collect();
-        for id in ids {
-            let (Some(instance), Some(fact)) = (self.state.instances().get(id), self.facts.get_mut(id))
-            else {
-                continue;
-            };
+        for fact in self.facts.get_mut(app_id).into_iter().flat_map(BTreeMap::values_mut) {
+            let instance = Arc::clone(&fact.instance);
             if !fact.is_probed() {
                 continue;
             }
@@ -35,7 +32,7 @@ impl Services {
                 }
                 // The answer sets the next time; without a target there is never one.
                 found.next = None;
-                if let Some(target) = target(check, instance) {
+                if let Some(target) = target(check, &instance) {
                     let timeout = seconds_capped(check.timeout_seconds, MAX);
                     effects.push(Effect::Probe { task_id: instance.task_id.clone(), index, target, timeout });
                 }
@@ -52,7 +49,7 @@ impl Services {
         effects: &mut Vec<Effect>,
     ) {
         let Some(instance) = self.instance_of(task_id) else { return };
-        let Some(fact) = self.facts.get_mut(&instance.instance_id).filter(|fact| fact.is_probed()) else {
+        let Some(fact) = self.fact_mut(&instance).filter(|fact| fact.is_probed()) else {
             return;
         };
         let Some(check) = fact.health_checks().get(index).cloned() else { return };

@@ -98,30 +98,28 @@ impl Services {
         for instance in [before, after].into_iter().flatten() {
             self.mark(&instance.app_id);
         }
+        let mut known = None;
         if let Some(before) = before {
             self.by_task.remove(&before.task_id);
-            if after.is_none_or(|after| after.app_id != before.app_id)
-                && let Some(own) = self.by_app.get_mut(&before.app_id)
-            {
-                own.remove(id);
+            if let Some(own) = self.facts.get_mut(&before.app_id) {
+                known = own.remove(id);
                 if own.is_empty() {
-                    self.by_app.remove(&before.app_id);
+                    self.facts.remove(&before.app_id);
                 }
             }
         }
-        let Some(after) = after else {
-            self.facts.remove(id);
-            return;
-        };
+        let Some(after) = after else { return };
         self.by_task.insert(after.task_id.clone(), id.to_owned());
-        self.by_app.entry(after.app_id.clone()).or_default().insert(id.to_owned());
         // An instance that was launched again has another task: nothing of the old one holds.
-        if self.facts.get(id).is_none_or(|fact| fact.task_id != after.task_id) {
-            let mut fact = Fact::new(after, self.launched_from(after));
-            // Of a task that is not launched yet there is nothing to be asked.
-            fact.confirmed = self.is_launching(&after.task_id);
-            self.facts.insert(id.to_owned(), fact);
-        }
+        let fact = match known.filter(|fact| fact.instance.task_id == after.task_id) {
+            Some(fact) => Fact { instance: Arc::clone(after), ..fact },
+            None => {
+                let fact = Fact::new(Arc::clone(after), self.launched_from(after));
+                // Of a task that is not launched yet there is nothing to be asked.
+                Fact { confirmed: self.is_launching(&after.task_id), ..fact }
+            }
+        };
+        self.facts.entry(after.app_id.clone()).or_default().insert(id.to_owned(), fact);
     }
 
     /// The definition that an instance was launched from; what comes nearest if it is not kept any
@@ -150,8 +148,15 @@ impl Services {
         &'a self,
         app_id: &str,
     ) -> impl Iterator<Item = (&'a Arc<Instance>, &'a Fact)> + use<'a> {
-        let ids = self.by_app.get(app_id).into_iter().flatten();
-        ids.filter_map(|id| Some((self.state.instances().get(id)?, self.facts.get(id)?)))
+        self.facts.get(app_id).into_iter().flat_map(BTreeMap::values).map(|fact| (&fact.instance, fact))
+    }
+
+    pub(super) fn fact(&self, instance: &Instance) -> Option<&Fact> {
+        self.facts.get(&instance.app_id)?.get(&instance.instance_id)
+    }
+
+    pub(super) fn fact_mut(&mut self, instance: &Instance) -> Option<&mut Fact> {
+        self.facts.get_mut(&instance.app_id)?.get_mut(&instance.instance_id)
     }
 
     pub(super) fn instance_of(&self, task_id: &str) -> Option<Arc<Instance>> {

@@ -1,6 +1,6 @@
 //! The subscription: made, lost, made again; and what the master is asked once it stands.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,10 +49,10 @@ impl Services {
         self.declined = false;
         self.confirm = Some(now.mono);
         self.sweep = Some(now.mono);
-        for fact in self.facts.values_mut() {
+        for fact in self.facts.values_mut().flat_map(BTreeMap::values_mut) {
             fact.confirmed = false;
         }
-        let apps: Vec<String> = self.apps.keys().chain(self.by_app.keys()).cloned().collect();
+        let apps: Vec<String> = self.apps.keys().chain(self.facts.keys()).cloned().collect();
         for app_id in apps {
             self.mark(&app_id);
         }
@@ -70,7 +70,7 @@ impl Services {
         for launch in self.launches.values_mut() {
             launch.void = true;
         }
-        for fact in self.facts.values_mut() {
+        for fact in self.facts.values_mut().flat_map(BTreeMap::values_mut) {
             fact.kill_sent = None;
         }
     }
@@ -118,12 +118,11 @@ impl Services {
             .flat_map(|launch| &launch.tasks)
             .map(|(instance, _)| instance.task_id.as_str())
             .collect();
-        let instances = self.state.instances().values().filter(|instance| {
-            let fact = self.facts.get(&instance.instance_id);
-            fact.is_some_and(|fact| fact.confirmed == confirmed && !fact.over)
-                && !launching.contains(instance.task_id.as_str())
+        let asked = self.facts.values().flat_map(BTreeMap::values).filter(|fact| {
+            fact.confirmed == confirmed && !fact.over && !launching.contains(fact.instance.task_id.as_str())
         });
-        let tasks: Vec<call::reconcile::Task> = instances
+        let tasks: Vec<call::reconcile::Task> = asked
+            .map(|fact| &fact.instance)
             .map(|instance| call::reconcile::Task {
                 task_id: v1::TaskId { value: instance.task_id.clone() },
                 agent_id: Some(v1::AgentId { value: instance.agent_id.clone() }),

@@ -48,8 +48,6 @@ pub struct Services {
     pub(super) chance: Chance,
     pub(super) state: Arc<State>,
     pub(super) apps: BTreeMap<String, Known>,
-    /// Instance ids by app.
-    pub(super) by_app: BTreeMap<String, BTreeSet<String>>,
     /// Instance ids by task.
     pub(super) by_task: BTreeMap<String, String>,
     /// Apps that are looked at when things settle.
@@ -61,7 +59,8 @@ pub struct Services {
     /// No attempt before.
     pub(super) retry_at: Mono,
     pub(super) framework_id: Option<v1::FrameworkId>,
-    pub(super) facts: BTreeMap<String, Fact>,
+    /// What is known of the recorded instances, by app and instance.
+    pub(super) facts: BTreeMap<String, BTreeMap<String, Fact>>,
     pub(super) launches: BTreeMap<u64, Launch>,
     /// Instance ids whose tasks ended, to be used again: id and launches so far.
     pub(super) vacant: BTreeMap<String, Vec<(String, u32)>>,
@@ -97,7 +96,6 @@ impl Services {
             chance: Chance::new(seed),
             state: Arc::new(State::default()),
             apps: BTreeMap::new(),
-            by_app: BTreeMap::new(),
             by_task: BTreeMap::new(),
             dirty: BTreeSet::new(),
             alarms: Alarms::default(),
@@ -229,13 +227,12 @@ impl Services {
     /// # Panics
     /// It does not hold: a bug.
     pub fn sanity_check(&self) {
-        assert!(
-            self.facts.keys().all(|id| self.state.instances().contains_key(id)),
-            "facts without an instance"
-        );
-        assert_eq!(self.by_task.len(), self.state.instances().len(), "the index of tasks");
-        let indexed = self.by_app.values().map(BTreeSet::len).sum::<usize>();
-        assert_eq!(indexed, self.facts.len(), "the index of apps");
+        let facts: Vec<&Fact> = self.facts.values().flat_map(BTreeMap::values).collect();
+        assert_eq!(facts.len(), self.state.instances().len(), "a fact for each instance");
+        assert_eq!(self.by_task.len(), facts.len(), "the index of tasks");
+        let recorded =
+            |fact: &Fact| self.state.instances().get(&fact.instance.instance_id) == Some(&fact.instance);
+        assert!(facts.into_iter().all(recorded), "facts of what is recorded");
         let mut tasks = BTreeSet::new();
         for instance in self.state.instances().values() {
             assert!(tasks.insert(&instance.task_id), "two instances have the task {}", instance.task_id);

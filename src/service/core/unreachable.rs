@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::io::Effect;
+use super::fact::Fact;
 use super::state::Services;
 use crate::api::marathon::App;
 use crate::api::v1::{self, TaskState as State};
@@ -39,7 +39,7 @@ fn limits(app: Option<&App>) -> Option<(Duration, Duration)> {
 impl Services {
     /// The master cannot reach a task's agent. True if the instance waits for it.
     pub(super) fn unreachable(&mut self, instance: &Instance, status: &v1::TaskStatus, now: Now) -> bool {
-        let Some(fact) = self.facts.get_mut(&instance.instance_id) else { return false };
+        let Some(fact) = self.fact_mut(instance) else { return false };
         let limits = limits(fact.app.as_deref());
         // What should end anyway is killed when it shows up again.
         if fact.killing || limits.is_some_and(|(_, expunge)| expunge.is_zero()) {
@@ -58,14 +58,13 @@ impl Services {
         });
         true
     }
+}
 
-    /// Gives up what is out of reach for too long.
-    pub(super) fn give_up(&mut self, instance: &Instance, now: Now, effects: &mut Vec<Effect>) {
-        let Some(fact) = self.facts.get_mut(&instance.instance_id) else { return };
-        let Some(away) = &mut fact.away else { return };
-        away.inactive |= away.inactive_at.is_some_and(|at| at <= now.mono);
-        if away.expunge_at.is_some_and(|at| at <= now.mono) {
-            self.forget(instance, effects);
-        }
+impl Fact {
+    /// Counts a task that is out of reach for too long no more; true if it is forgotten, too.
+    pub(super) fn is_given_up(&mut self, now: Mono) -> bool {
+        let Some(away) = &mut self.away else { return false };
+        away.inactive |= away.inactive_at.is_some_and(|at| at <= now);
+        !self.over && away.expunge_at.is_some_and(|at| at <= now)
     }
 }

@@ -45,13 +45,13 @@ impl Services {
         // What was given up and lives all the same is as strange as what was never known.
         let known = self
             .instance_of(&status.task_id.value)
-            .filter(|instance| self.facts.get(&instance.instance_id).is_some_and(|fact| !fact.over));
+            .filter(|instance| self.fact(instance).is_some_and(|fact| !fact.over));
         let Some(instance) = known else {
             self.kill_stranger(&status, state, effects);
             return;
         };
         self.mark(&instance.app_id);
-        let Some(fact) = self.facts.get_mut(&instance.instance_id) else { return };
+        let Some(fact) = self.fact_mut(&instance) else { return };
         fact.confirmed = true;
         let waits = state == State::TaskUnreachable && self.unreachable(&instance, &status, now);
         if waits {
@@ -61,7 +61,7 @@ impl Services {
             self.ended(&instance, state, &status, now, effects);
             return;
         }
-        let Some(fact) = self.facts.get_mut(&instance.instance_id) else { return };
+        let Some(fact) = self.fact_mut(&instance) else { return };
         // It is back.
         fact.away = None;
         // A task never goes back to an earlier state.
@@ -81,7 +81,7 @@ impl Services {
         if is_new {
             self.progress(&instance.app_id, now.mono);
         }
-        let Some(fact) = self.facts.get_mut(&instance.instance_id) else { return };
+        let Some(fact) = self.fact_mut(&instance) else { return };
         fact.agent_health = status.healthy.or(fact.agent_health);
         let networks = status.container_status.iter().flat_map(|container| &container.network_infos);
         let addresses: Vec<String> = networks
@@ -113,7 +113,7 @@ impl Services {
             let started = Instance { started_ns: Some(now.wall.nanos()), ..instance.clone() };
             self.propose(Command::Intent(Box::new(started)), effects);
         }
-        let Some(fact) = self.facts.get_mut(&instance.instance_id) else { return };
+        let Some(fact) = self.fact_mut(instance) else { return };
         fact.running_since = Some(now.mono);
         fact.started.get_or_insert(now.wall);
         let app = fact.app.clone();
@@ -134,8 +134,8 @@ impl Services {
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        let killed = self.facts.get(&instance.instance_id).is_some_and(|fact| fact.killing);
-        if let Some(fact) = self.facts.get_mut(&instance.instance_id) {
+        let killed = self.fact(instance).is_some_and(|fact| fact.killing);
+        if let Some(fact) = self.fact_mut(instance) {
             fact.state = state;
         }
         let counts = matches!(
@@ -168,7 +168,7 @@ impl Services {
 
     /// An instance has no task any more; its id is free for the next one.
     pub(super) fn forget(&mut self, instance: &Instance, effects: &mut Vec<Effect>) {
-        let Some(fact) = self.facts.get_mut(&instance.instance_id).filter(|fact| !fact.over) else { return };
+        let Some(fact) = self.fact_mut(instance).filter(|fact| !fact.over) else { return };
         fact.over = true;
         if self.apps.contains_key(&instance.app_id) {
             let free = self.vacant.entry(instance.app_id.clone()).or_default();
@@ -193,7 +193,7 @@ impl Services {
             self.forget(instance, effects);
             return;
         }
-        let Some(fact) = self.facts.get_mut(&instance.instance_id).filter(|fact| !fact.over) else { return };
+        let Some(fact) = self.fact_mut(instance).filter(|fact| !fact.over) else { return };
         if fact.away.is_some() {
             // It is killed when it shows up again.
             self.forget(instance, effects);
@@ -204,8 +204,9 @@ impl Services {
             fact.killing = true;
             self.mark(&instance.app_id);
         }
-        let Some(fact) = self.facts.get_mut(&instance.instance_id) else { return };
-        if self.link != Link::On || fact.kill_sent.is_some_and(|at| at.after(KILL_RETRY) > now.mono) {
+        let is_on = self.link == Link::On;
+        let Some(fact) = self.fact_mut(instance) else { return };
+        if !is_on || fact.kill_sent.is_some_and(|at| at.after(KILL_RETRY) > now.mono) {
             return;
         }
         fact.kill_sent = Some(now.mono);

@@ -1,5 +1,7 @@
 //! What `/v2` shows of instances.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::fact::{CheckFact, Fact};
@@ -27,7 +29,7 @@ impl Services {
     /// is shown is what was known before.
     #[must_use]
     pub fn is_confirmed(&self) -> bool {
-        let heard = self.facts.values().all(|fact| fact.confirmed || fact.over);
+        let heard = self.facts.values().flat_map(BTreeMap::values).all(|fact| fact.confirmed || fact.over);
         heard && (self.link == Link::On || !self.is_needed())
     }
 
@@ -86,6 +88,18 @@ impl Services {
     #[must_use]
     pub fn reasons(&self, id: &str, now: Mono) -> Vec<String> {
         let mut reasons = Vec::new();
+        if self.waits_for_dependency(id) {
+            reasons.push("its deployment is at an earlier step: until its turn it stays as it is".to_owned());
+        }
+        let unknown = self.of_app(id).filter(|(_, fact)| !fact.confirmed).count();
+        if unknown > 0 {
+            reasons.push(format!(
+                "the master has not spoken of {unknown} of its tasks since it was subscribed to: none is killed as surplus before"
+            ));
+        }
+        for (instance, _) in self.of_app(id).filter(|(_, fact)| fact.away.is_some()) {
+            reasons.push(format!("{} is out of reach on {}", instance.task_id, instance.host));
+        }
         for (_, count, left, rejects) in self.queue(now).into_iter().filter(|(own, ..)| own == id) {
             if left > 0 {
                 reasons.push(format!(

@@ -19,6 +19,10 @@ use crate::registry::run::{Committed, Leadership, ProposeError, Registry};
 use crate::service::core::{Effect, Input, Services};
 use crate::service::model;
 
+/// Events of one kind that are taken in before things are settled: enough for a crowd, few enough that
+/// deadlines and requests do not wait.
+const MAX_GROUP: usize = 256;
+
 /// A request, and where its answer goes.
 pub(super) struct Asked {
     pub(super) request: Request,
@@ -146,9 +150,35 @@ impl Member {
                 }
                 () = shutdown.requested() => return true,
             }
+            if !self.follow(&mut term, &mut inbox, &mut effects) {
+                return false;
+            }
             self.perform(&mut term, effects);
             self.settle(&mut term);
         }
+    }
+
+    /// Takes in what else has come, so that a crowd of updates or commits is settled once. False if the
+    /// term is lost.
+    fn follow(
+        &self,
+        term: &mut Term,
+        inbox: &mut mpsc::UnboundedReceiver<Event>,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        for _ in 0..MAX_GROUP {
+            let Ok(event) = inbox.try_recv() else { break };
+            if matches!(event, Event::Lost) {
+                return false;
+            }
+            self.on_event(term, event, effects);
+        }
+        for _ in 0..MAX_GROUP {
+            // An end of the stream is for the loop to see.
+            let Some(Ok(event)) = term.stream.as_mut().map(|stream| stream.events.try_recv()) else { break };
+            term.core.handle(Input::Event(Box::new(event)), self.clock.now(), effects);
+        }
+        true
     }
 
     fn refresh(&self, term: &mut Term, effects: &mut Vec<Effect>) {
