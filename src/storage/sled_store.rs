@@ -12,6 +12,7 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::store::MAX_KEY;
 use super::{Batch, Change, Pair, Store, StoreError};
 
 /// Content of a piece in bytes: sixteen of them on a page stay far below sled's limit for blobs.
@@ -20,8 +21,6 @@ const PIECE: usize = 4_000;
 const FORMAT: u8 = 1;
 /// sled's page cache in bytes.
 const CACHE: u64 = 32 * 1024 * 1024;
-/// Longest key in bytes.
-const MAX_KEY: usize = 256;
 
 /// How many pieces a value has, and those that were found.
 type Pieces = (u16, Vec<(u16, Vec<u8>)>);

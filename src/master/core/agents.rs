@@ -254,7 +254,9 @@ impl Master {
             missing.entry(framework_id).or_default().push(wire::task_id(task_id));
         }
         for (framework_id, task_ids) in missing {
-            let message = peer::ReconcileTasks { framework_id: wire::framework_id(framework_id), task_ids };
+            let framework = self.frameworks.get(framework_id).map(|framework| (*framework.info).clone());
+            let framework_id = wire::framework_id(framework_id);
+            let message = peer::ReconcileTasks { framework_id, task_ids, framework };
             effects
                 .push(Effect::Tell { link, message: Box::new(to_agent::Message::ReconcileTasks(message)) });
         }
@@ -271,6 +273,7 @@ impl Master {
                     framework_id: wire::framework_id(framework_id),
                     task_id: wire::task_id(task_id),
                     kill_policy: None,
+                    framework: None,
                 };
                 effects.push(Effect::Tell { link, message: Box::new(to_agent::Message::KillTask(message)) });
             }
