@@ -5,4 +5,5 @@ mod dev;
 mod docker;
 mod engine;
 mod http;
+mod kills;
 mod support;
