@@ -6,4 +6,5 @@ mod docker;
 mod engine;
 mod http;
 mod kills;
+mod readme;
 mod support;
