@@ -1,5 +1,6 @@
 //! End-to-end tests against the built program: real processes, real sockets, real signals.
 
+mod bad_inputs;
 mod cli;
 mod dev;
 mod docker;
