@@ -2,9 +2,12 @@
 
 mod app;
 mod messages;
+mod number;
+mod unreachable;
 
 pub use app::{
     App, Container, Docker, FetchUri, HealthCheck, HealthCommand, Network, Parameter, PortDefinition,
     PortMapping, UpgradeStrategy, Volume,
 };
 pub use messages::{Detail, Done, Refusal, Request, Response};
+pub use unreachable::UnreachableStrategy;
