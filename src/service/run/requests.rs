@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::api::marathon::{App, Detail, Done, Refusal, Request, Response};
 use crate::base::time::{Now, Timestamp};
 use crate::service::core::{Input, Services, plan};
-use crate::service::model::{self, AppEntry, AppVersion, Deployment, Keys, Plan, State};
+use crate::service::model::{self, AppEntry, AppVersion, Deployment, Keys, Plan, State, Unreadable};
 
 /// Service ports that are given out.
 const SERVICE_PORTS: std::ops::RangeInclusive<u32> = 10_000..=20_000;
@@ -264,6 +264,7 @@ fn change(
         }
         all.insert(app.id.clone(), app);
     }
+    model::check_together(&all).map_err(Refusal::Invalid)?;
     let steps = plan(&all, &changed, &[]);
     let plan = Plan {
         deployment_id: id_of_deployment(),
@@ -287,7 +288,10 @@ fn read(body: &Map<String, Value>, stored: Option<&App>) -> Result<App, Refusal>
     // What a GET answers can be sent back: its read-only members mean nothing.
     body.shift_remove("version");
     let value = stored.map_or_else(|| Value::Object(body.clone()), |stored| model::merge(stored, &body));
-    let app = model::read(&value, Keys::Ignore).map_err(Refusal::BadShape)?;
+    let app = model::read(&value, Keys::Ignore).map_err(|problem| match problem {
+        Unreadable::Shape(details) => Refusal::BadShape(details),
+        Unreadable::Invalid(details) => Refusal::Invalid(details),
+    })?;
     model::check(&app).map_err(Refusal::Invalid)?;
     Ok(app)
 }
