@@ -6,3 +6,4 @@ mod docker;
 mod engine;
 mod http;
 mod support;
+mod v2;

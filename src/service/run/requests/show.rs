@@ -1,0 +1,119 @@
+//! Documents of `/v2`.
+
+use serde_json::{Value, json};
+
+use super::answer::World;
+use crate::api::marathon::{Embed, Refusal};
+use crate::base::time::Timestamp;
+use crate::service::model::{Action, AppEntry, AppVersion, Deployment};
+
+pub(super) fn stamp(nanos: i64) -> String {
+    Timestamp::from_nanos(nanos).rfc3339_millis()
+}
+
+pub(super) fn exists(id: &str) -> Refusal {
+    Refusal::Exists(format!("An app with id [{id}] already exists."))
+}
+
+/// A stored definition as it is shown.
+pub(super) fn definition(version: &AppVersion) -> Value {
+    let mut app: Value = serde_json::from_slice(&version.definition).unwrap_or_default();
+    if let Some(object) = app.as_object_mut() {
+        object.insert("version".to_owned(), json!(stamp(version.version_ns)));
+        let info = json!({
+            "lastScalingAt": stamp(version.last_scaling_ns),
+            "lastConfigChangeAt": stamp(version.last_config_change_ns),
+        });
+        object.insert("versionInfo".to_owned(), info);
+    }
+    app
+}
+
+/// A new app, of which nothing runs yet.
+pub(super) fn created(mut app: Value, deployment: &str) -> Value {
+    if let Some(object) = app.as_object_mut() {
+        for key in ["tasksStaged", "tasksRunning", "tasksHealthy", "tasksUnhealthy"] {
+            object.insert(key.to_owned(), json!(0));
+        }
+        object.insert("deployments".to_owned(), json!([{ "id": deployment }]));
+        object.insert("tasks".to_owned(), json!([]));
+    }
+    app
+}
+
+pub(super) fn app(id: &str, entry: &AppEntry, world: World<'_>, embed: Embed) -> Value {
+    let mut app = definition(&entry.current);
+    let Some(object) = app.as_object_mut() else { return app };
+    let counts = world.core.counts(id);
+    for (key, count) in [
+        ("tasksStaged", counts.staged),
+        ("tasksRunning", counts.running),
+        ("tasksHealthy", counts.healthy),
+        ("tasksUnhealthy", counts.unhealthy),
+    ] {
+        object.insert(key.to_owned(), json!(count));
+    }
+    let deployments = world.state.deployments().values().filter(|one| one.affected().contains(id));
+    let deployments: Vec<Value> = deployments.map(|one| json!({ "id": one.id })).collect();
+    object.insert("deployments".to_owned(), json!(deployments));
+    if let Some(failure) = entry.last_failure.as_ref().filter(|_| embed.last_failure) {
+        let mut shown = json!({
+            "appId": id, "host": failure.host, "message": failure.message, "state": failure.state,
+            "taskId": failure.task_id, "timestamp": stamp(failure.time_ns),
+            "version": stamp(failure.version_ns),
+        });
+        if let Some(agent) = &failure.agent_id {
+            shown["slaveId"] = json!(agent);
+        }
+        object.insert("lastTaskFailure".to_owned(), shown);
+    }
+    if embed.readiness {
+        object.insert("readinessCheckResults".to_owned(), json!([]));
+    }
+    if embed.tasks {
+        object.insert("tasks".to_owned(), json!(world.core.tasks(Some(id))));
+    }
+    app
+}
+
+pub(super) fn deployment(deployment: &Deployment) -> Value {
+    let actions = |step: &Vec<Action>| -> Vec<Value> {
+        step.iter().map(|action| json!({ "action": action.kind, "app": action.app_id })).collect()
+    };
+    let steps: Vec<Value> = deployment.steps.iter().map(|step| json!({ "actions": actions(step) })).collect();
+    let mut current = deployment.steps.get(deployment.current).map(actions).unwrap_or_default();
+    for action in &mut current {
+        action["readinessCheckResults"] = json!([]);
+    }
+    json!({
+        "id": deployment.id,
+        "version": deployment.version.rfc3339_millis(),
+        "affectedApps": deployment.affected(),
+        "affectedPods": [],
+        "steps": steps,
+        "currentActions": current,
+        "currentStep": deployment.current + 1,
+        "totalSteps": deployment.steps.len(),
+    })
+}
+
+pub(super) fn info(world: World<'_>) -> Value {
+    let (host, port) = world.address.rsplit_once(':').unwrap_or((world.address, ""));
+    let mut info = json!({
+        "name": "marathon",
+        "version": crate::config::MARATHON_VERSION,
+        "buildref": format!("mesita {}", env!("CARGO_PKG_VERSION")),
+        "elected": true,
+        "leader": world.address,
+        "marathon_config": {
+            "framework_name": "marathon", "mesos_role": "*", "checkpoint": true, "ha": true,
+            "hostname": host.trim_matches(['[', ']']),
+        },
+        "zookeeper_config": {},
+        "http_config": { "http_port": port.parse::<u16>().ok() },
+    });
+    if let Some(id) = world.state.framework_id() {
+        info["frameworkId"] = json!(id);
+    }
+    info
+}
