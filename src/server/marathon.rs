@@ -88,6 +88,7 @@ impl Query {
             tasks: failures || has("tasks"),
             last_failure: failures || has("lastTaskFailure"),
             readiness: has("readiness"),
+            stats: has("taskStats"),
         }
     }
 

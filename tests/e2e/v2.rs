@@ -287,6 +287,8 @@ fn lists_are_filtered() {
     let plain = &dev.get("/v2/apps").1["apps"][0];
     assert!(plain.get("tasks").is_none() && plain["deployments"] == json!([]), "{plain}");
     assert!(dev.get("/v2/apps?embed=apps.tasks").1["apps"][0]["tasks"].is_array());
+    let stats = &dev.get("/v2/apps/shop/db?embed=app.taskStats").1["app"]["taskStats"];
+    assert_eq!(stats["withLatestConfig"]["stats"]["counts"]["running"], 1, "{stats}");
 }
 
 #[test]
@@ -346,6 +348,8 @@ fn the_queue_says_why_offers_were_refused() {
         (item["processedOffersSummary"]["processedOffersCount"] != 0).then_some(item)
     });
     assert_eq!((&item["count"], &item["since"]), (&json!(1), &created["version"]), "{item}");
+    let keys: Vec<&String> = item.as_object().expect("an object").keys().collect();
+    assert_eq!(keys, ["app", "count", "delay", "since", "processedOffersSummary"], "clients know no others");
     let funnel =
         item["processedOffersSummary"]["rejectSummaryLastOffers"].as_array().cloned().expect("a list");
     let memory = funnel.iter().find(|stage| stage["reason"] == "InsufficientMemory").expect("the stage");

@@ -35,6 +35,8 @@ pub struct Embed {
     pub last_failure: bool,
     /// `apps.readiness`.
     pub readiness: bool,
+    /// `apps.taskStats`.
+    pub stats: bool,
 }
 
 /// One request to `/v2`, decoded.

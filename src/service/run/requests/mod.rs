@@ -8,5 +8,6 @@ mod ports;
 mod queue;
 mod read;
 mod show;
+mod stats;
 
 pub(super) use answer::{Answer, Proposal, World, answer, planned};

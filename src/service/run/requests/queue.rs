@@ -20,17 +20,15 @@ const FUNNEL: [&str; 10] = [
     "DeclinedScarceResources",
 ];
 
-/// What waits to be launched.
+/// What waits to be launched. There is no `role`: the `marathon` package for Python takes no other
+/// members than these.
 pub(super) fn queue(world: World<'_>) -> Value {
     let items = world.core.queue(world.now.mono).into_iter().filter_map(|(id, count, left, rejects)| {
         let entry = world.state.apps().get(&id)?;
         let summary = funnel(&rejects);
-        let app = show::definition(&entry.current);
-        let role = app["role"].clone();
         let item = json!({
-            "app": app,
+            "app": show::definition(&entry.current),
             "count": count,
-            "role": role,
             "delay": { "timeLeftSeconds": left, "overdue": left == 0 },
             "since": show::stamp(since(entry)),
             "processedOffersSummary": {

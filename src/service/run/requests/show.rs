@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::answer::World;
+use super::stats;
 use crate::api::marathon::{Embed, Refusal};
 use crate::base::time::Timestamp;
 use crate::service::model::{Action, AppEntry, AppVersion, Deployment};
@@ -70,8 +71,15 @@ pub(super) fn app(id: &str, entry: &AppEntry, world: World<'_>, embed: Embed) ->
     if embed.readiness {
         object.insert("readinessCheckResults".to_owned(), json!([]));
     }
-    if embed.tasks {
-        object.insert("tasks".to_owned(), json!(world.core.tasks(Some(id))));
+    if embed.tasks || embed.stats {
+        let tasks = world.core.tasks(Some(id));
+        if embed.stats {
+            let stats = stats::stats(&tasks, &entry.current, world.now.wall);
+            object.insert("taskStats".to_owned(), stats);
+        }
+        if embed.tasks {
+            object.insert("tasks".to_owned(), json!(tasks));
+        }
     }
     app
 }
