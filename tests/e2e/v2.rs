@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::support::{Dev, exchange, request, wait_for};
+use crate::engine::{Image, remove_containers_of};
+use crate::support::{Dev, exchange, own_run_id, request, wait_for};
 use serde_json::{Value, json};
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
@@ -361,4 +362,35 @@ fn the_queue_says_why_offers_were_refused() {
     for app in ["small", "nobody"] {
         assert_eq!(dev.send("DELETE", &format!("/v2/queue/{app}/delay"), &json!(null)).0, 404, "{app}");
     }
+}
+
+/// Removes what a failed test leaves in the engine.
+struct Sweep;
+
+impl Drop for Sweep {
+    fn drop(&mut self) {
+        remove_containers_of(&own_run_id());
+    }
+}
+
+#[test]
+fn running_tasks_do_not_look_staged_after_a_restart() {
+    let Some(image) = Image::make() else { return };
+    let (_sweep, folder) = (Sweep, tempfile::tempdir().expect("a directory"));
+    let arguments = ["--data-dir", folder.path().to_str().expect("a path")];
+    let dev = Dev::start(&arguments);
+    let container = json!({ "type": "DOCKER", "docker": { "image": image.name } });
+    create(&dev, &sleeper("/boxed", &json!({ "container": container })));
+    settled(&dev);
+    let before = dev.tasks("/boxed");
+    dev.stop("KILL");
+    let dev = Dev::start(&arguments);
+    // The first answer is the right one.
+    let (_, answer) = dev.get("/v2/apps/boxed");
+    let app = &answer["app"];
+    assert_eq!((&app["tasksRunning"], &app["tasksStaged"]), (&json!(1), &json!(0)), "{app}");
+    assert_eq!(
+        (&app["tasks"][0]["id"], &app["tasks"][0]["state"]),
+        (&before[0]["id"], &json!("TASK_RUNNING"))
+    );
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::member::Asked;
 use crate::api::marathon::Refusal;
+use crate::api::v1::TaskState;
 use crate::api::v1::scheduler::Event;
 use crate::base::time::{Mono, Now};
 use crate::service::model::State;
@@ -29,8 +30,11 @@ impl Hold {
         Self { unknown, until: now.mono.after(PATIENCE), waiting: Vec::new() }
     }
 
+    /// An agent repeats what was not acknowledged, in order: a task that runs may be said to start first.
     pub(super) fn heard(&mut self, event: &Event) {
-        if let Some(update) = &event.update {
+        let Some(update) = &event.update else { return };
+        let state = TaskState::try_from(update.status.state);
+        if !matches!(state, Ok(TaskState::TaskStaging | TaskState::TaskStarting)) {
             self.unknown.remove(&update.status.task_id.value);
         }
     }
@@ -108,9 +112,9 @@ mod tests {
         Asked { request, answer: oneshot::channel().0 }
     }
 
-    fn update(task: &str) -> Event {
+    fn update(task: &str, state: TaskState) -> Event {
         let task_id = TaskId { value: task.to_owned() };
-        let status = TaskStatus { task_id, ..Default::default() };
+        let status = TaskStatus { task_id, state: state.into(), ..Default::default() };
         Event { update: Some(event::Update { status }), ..Default::default() }
     }
 
@@ -123,10 +127,12 @@ mod tests {
         let mut hold = Hold::new(&state_with(&["t1", "t2", "t3"]), at(0));
         assert!(hold.admit(ask(Request::Queue), at(0)).is_none());
         assert!(hold.admit(ask(Request::Deployments), at(0)).is_some(), "it is not about tasks");
-        hold.heard(&update("t1"));
+        hold.heard(&update("t1", TaskState::TaskRunning));
         assert!(hold.released(at(1)).is_empty());
         hold.refresh(&state_with(&["t1", "t3"]));
-        hold.heard(&update("t3"));
+        hold.heard(&update("t3", TaskState::TaskStarting));
+        assert!(hold.released(at(1)).is_empty(), "more will be said of it");
+        hold.heard(&update("t3", TaskState::TaskRunning));
         assert_eq!(hold.released(at(1)).len(), 1);
         assert!(hold.admit(ask(Request::Queue), at(1)).is_some());
         assert_eq!(hold.deadline(), None);
