@@ -106,10 +106,12 @@ fn kills_name_hosts_and_tasks() {
 fn a_version_in_a_body_of_its_own_means_rollback() {
     let dev = Dev::start(&[]);
     let first = create(&dev, &sleeper("/a", &json!({ "instances": 0, "env": { "A": "1" } })));
+    settled(&dev);
     let (status, _) = dev.send("PUT", "/v2/apps/a", &json!({ "env": { "A": "2" }, "mem": 64 }));
     assert_eq!(status, 200);
     let now = || dev.get("/v2/apps/a").1["app"].clone();
     assert_eq!((&now()["env"]["A"], &now()["mem"]), (&json!("2"), &json!(64)));
+    settled(&dev);
     // Any form of the time will do.
     let version = text(&first["version"]).replace('Z', "+00:00");
     let (status, answer) = dev.send("PUT", "/v2/apps/a", &json!({ "version": version }));
@@ -248,8 +250,10 @@ fn put_creates_and_patch_does_not() {
     assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
     assert!(answer.contains("location: /a\r\n") && answer.contains("deploymentId"), "{answer}");
     assert!(answer.contains("marathon-deployment-id: "), "{answer}");
+    settled(&dev);
     let (status, answer) = dev.send("PUT", "/v2/apps/a", &json!({ "mem": 64 }));
     assert_eq!((status, answer["deploymentId"].is_string()), (200, true), "{answer}");
+    settled(&dev);
     // PATCH is partial, whatever else is asked for.
     assert_eq!(dev.send("PATCH", "/v2/apps/a?partialUpdate=false", &json!({ "mem": 65 })).0, 200);
     let stored = &dev.get("/v2/apps/a").1["app"];
