@@ -212,6 +212,14 @@ fn deployments_can_be_stopped_and_undone() {
     assert_eq!((&app["instances"], &app["version"]), (&json!(3), &undone["version"]));
     // What a deployment created goes away.
     let created = create(&dev, &sleeper("/huge", &json!({ "mem": 1e9 })));
+    let (_, list) = dev.get("/v2/deployments");
+    let shown = list.as_array().into_iter().flatten().find(|one| one["affectedApps"] == json!(["/huge"]));
+    let shown = shown.unwrap_or_else(|| panic!("{list}"));
+    let action = |kind: &str| json!([{ "action": kind, "app": "/huge" }]);
+    assert_eq!(shown["steps"][0]["actions"], action("StartApplication"));
+    assert_eq!(shown["steps"][1]["actions"], action("ScaleApplication"));
+    assert_eq!((&shown["currentStep"], &shown["totalSteps"]), (&json!(2), &json!(2)), "{shown}");
+    assert_eq!(shown["currentActions"][0]["action"], "ScaleApplication");
     let path = format!("/v2/deployments/{}", text(&created["deployments"][0]["id"]));
     assert_eq!(dev.send("DELETE", &path, &json!(null)).0, 200);
     assert_eq!(dev.get("/v2/apps/huge").0, 404);
@@ -265,6 +273,7 @@ fn put_creates_and_patch_does_not() {
 fn lists_are_filtered() {
     let dev = Dev::start(&[]);
     create(&dev, &sleeper("/shop/db", &json!({ "labels": { "tier": "back" } })));
+    settled(&dev);
     create(&dev, &sleeper("/shop/front", &json!({ "labels": { "tier": "front", "public": "" } })));
     create(&dev, &sleeper("/shopping", &json!({ "instances": 0 })));
     settled(&dev);
@@ -366,6 +375,58 @@ fn the_queue_says_why_offers_were_refused() {
     for app in ["small", "nobody"] {
         assert_eq!(dev.send("DELETE", &format!("/v2/queue/{app}/delay"), &json!(null)).0, 404, "{app}");
     }
+}
+
+/// Asserts that an object has no other members than those that the `marathon` package for Python takes:
+/// it fails on any other.
+fn only(object: &Value, known: &str) {
+    let known: Vec<&str> = known.split(' ').collect();
+    for key in object.as_object().unwrap_or_else(|| panic!("{object} is no object")).keys() {
+        assert!(known.contains(&key.as_str()), "{key} in {object}");
+    }
+}
+
+#[test]
+fn objects_have_only_members_that_clients_know() {
+    let dev = Dev::start(&[]);
+    let check = json!({ "protocol": "COMMAND", "command": "true", "intervalSeconds": 1, "delaySeconds": 0 });
+    create(&dev, &sleeper("/good", &json!({ "healthChecks": [check] })));
+    settled(&dev);
+    create(&dev, &json!({ "id": "/bad", "cmd": "exec false", "cpus": 0.01, "mem": 32 }));
+    let bad = wait_for("a failure", || {
+        let app = dev.get("/v2/apps/bad").1["app"].clone();
+        app["lastTaskFailure"].is_object().then_some(app)
+    });
+    let embeds = "embed=apps.tasks&embed=apps.failures&embed=apps.taskStats&embed=apps.readiness";
+    let (_, list) = dev.get(&format!("/v2/apps?{embeds}"));
+    for app in list["apps"].as_array().into_iter().flatten().chain([&bad]) {
+        only(
+            app,
+            "acceptedResourceRoles args backoffFactor backoffSeconds cmd constraints container cpus dependencies deployments disk env executor fetch gpus healthChecks id instances ipAddress killSelection labels lastTaskFailure maxLaunchDelaySeconds mem networks portDefinitions ports readinessCheckResults readinessChecks requirePorts residency role secrets storeUrls taskKillGracePeriodSeconds taskRateLimit tasks tasksHealthy tasksRunning tasksStaged tasksUnhealthy taskStats unreachableStrategy upgradeStrategy uris user version versionInfo",
+        );
+    }
+    let failure = &bad["lastTaskFailure"];
+    only(failure, "appId host instanceId message slaveId state taskId timestamp version");
+    let tasks = dev.tasks("/good");
+    only(
+        &tasks[0],
+        "appId healthCheckResults host id ipAddresses localVolumes ports region role servicePorts slaveId stagedAt startedAt state version zone",
+    );
+    let result = &tasks[0]["healthCheckResults"][0];
+    only(
+        result,
+        "alive consecutiveFailures firstSuccess instanceId lastFailure lastFailureCause lastSuccess taskId",
+    );
+    create(&dev, &sleeper("/huge", &json!({ "mem": 1e9 })));
+    let deployment = &dev.get("/v2/deployments").1[0];
+    only(deployment, "affectedApps affectedPods currentActions currentStep id steps totalSteps version");
+    only(&deployment["currentActions"][0], "action app apps pod readinessCheckResults type");
+    let info = dev.get("/v2/info").1;
+    only(
+        &info,
+        "buildref elected eventSubscriber frameworkId http_config leader marathon_config name version zookeeper_config",
+    );
+    assert!(info["frameworkId"].is_string(), "{info}");
 }
 
 /// Removes what a failed test leaves in the engine.

@@ -48,9 +48,9 @@ pub(super) fn read(request: Request, world: World<'_>) -> Result<Response, Refus
             let ids = world.state.apps().keys().filter(|id| is_below(id));
             json!({ "tasks": ids.flat_map(|id| world.core.tasks(Some(id))).collect::<Vec<_>>() })
         }
-        Request::Deployments => {
-            Value::Array(world.state.deployments().values().map(|one| show::deployment(one)).collect())
-        }
+        Request::Deployments => Value::Array(
+            world.state.deployments().values().map(|one| show::deployment(one, world.state)).collect(),
+        ),
         Request::Queue => queue::queue(world),
         Request::Info => show::info(world),
         Request::Leader => json!({ "leader": world.address }),

@@ -1,12 +1,14 @@
 //! Documents of `/v2`.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::answer::World;
 use super::stats;
 use crate::api::marathon::{Embed, Refusal};
 use crate::base::time::Timestamp;
-use crate::service::model::{Action, AppEntry, AppVersion, Deployment};
+use crate::service::model::{Action, AppEntry, AppVersion, Deployment, State};
 
 pub(super) fn stamp(nanos: i64) -> String {
     Timestamp::from_nanos(nanos).rfc3339_millis()
@@ -84,24 +86,45 @@ pub(super) fn app(id: &str, entry: &AppEntry, world: World<'_>, embed: Embed) ->
     app
 }
 
-pub(super) fn deployment(deployment: &Deployment) -> Value {
-    let actions = |step: &Vec<Action>| -> Vec<Value> {
+/// A deployment. Marathon has a step in which new apps are started with no instances; here nothing is
+/// done for it, so it is only shown, as one that is over.
+pub(super) fn deployment(deployment: &Deployment, state: &State) -> Value {
+    let shown = |step: &[Action]| -> Vec<Value> {
         step.iter().map(|action| json!({ "action": action.kind, "app": action.app_id })).collect()
     };
-    let steps: Vec<Value> = deployment.steps.iter().map(|step| json!({ "actions": actions(step) })).collect();
-    let mut current = deployment.steps.get(deployment.current).map(actions).unwrap_or_default();
+    let is_new = |id: &&str| {
+        let made_here = |entry: &Arc<AppEntry>| {
+            entry.earlier.is_empty() && entry.current.version_ns == deployment.version.nanos()
+        };
+        state.apps().get(*id).is_some_and(made_here)
+    };
+    let started: Vec<Value> = deployment
+        .affected()
+        .into_iter()
+        .filter(is_new)
+        .map(|id| json!({ "action": "StartApplication", "app": id }))
+        .collect();
+    let mut steps: Vec<Vec<Value>> = deployment.steps.iter().map(|step| shown(step)).collect();
+    let mut current = steps.get(deployment.current).cloned().unwrap_or_default();
     for action in &mut current {
         action["readinessCheckResults"] = json!([]);
+    }
+    let mut number = deployment.current + 1;
+    if !started.is_empty() {
+        let stops = steps.iter().take_while(|step| step.iter().all(|one| one["action"] == "StopApplication"));
+        let place = stops.count();
+        number += usize::from(deployment.current >= place);
+        steps.insert(place, started);
     }
     json!({
         "id": deployment.id,
         "version": deployment.version.rfc3339_millis(),
         "affectedApps": deployment.affected(),
         "affectedPods": [],
-        "steps": steps,
+        "steps": steps.iter().map(|actions| json!({ "actions": actions })).collect::<Vec<_>>(),
         "currentActions": current,
-        "currentStep": deployment.current + 1,
-        "totalSteps": deployment.steps.len(),
+        "currentStep": number,
+        "totalSteps": steps.len(),
     })
 }
 
