@@ -9,3 +9,4 @@ mod http;
 mod kills;
 mod readme;
 mod support;
+mod v2;

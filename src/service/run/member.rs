@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::changes::Changes;
+use super::hold::Hold;
 use super::prober::Prober;
-use super::requests::{self, Answer, Proposal};
+use super::requests::{self, Answer, Proposal, World};
 use crate::api::marathon::{Refusal, Request, Response};
 use crate::api::v1::scheduler;
 use crate::base::backoff::Backoff;
@@ -32,7 +34,7 @@ enum Event {
     Subscribed(SubscriptionStream<scheduler::Event>),
     NotSubscribed,
     Committed(u64, Reply),
-    Planned(Box<Proposal>, model::Reply, oneshot::Sender<Result<Response, Refusal>>),
+    Planned(Box<Proposal>, Result<model::Reply, Refusal>, oneshot::Sender<Result<Response, Refusal>>),
     Probed {
         task_id: String,
         index: usize,
@@ -47,6 +49,8 @@ pub(super) struct Member {
     scheduler: Arc<dyn SchedulerApi>,
     clock: Arc<SystemClock>,
     prober: Prober,
+    /// `host:port` at which this member answers `/v2`.
+    address: String,
 }
 
 /// One term of leadership.
@@ -57,11 +61,18 @@ struct Term {
     backoff: Backoff,
     /// Calls in order: one after another, as a scheduler must.
     calls: mpsc::UnboundedSender<(scheduler::Call, String)>,
+    changes: Changes,
+    hold: Hold,
 }
 
 impl Member {
-    pub(super) fn new(registry: Registry, scheduler: Arc<dyn SchedulerApi>, clock: Arc<SystemClock>) -> Self {
-        Self { registry, scheduler, clock, prober: Prober::new() }
+    pub(super) fn new(
+        registry: Registry,
+        scheduler: Arc<dyn SchedulerApi>,
+        clock: Arc<SystemClock>,
+        address: String,
+    ) -> Self {
+        Self { registry, scheduler, clock, prober: Prober::new(), address }
     }
 
     pub(super) async fn run(
@@ -104,12 +115,15 @@ impl Member {
         let (calls, queue_of_calls) = mpsc::unbounded_channel();
         tokio::spawn(send_calls(Arc::clone(&self.scheduler), queue_of_calls));
         let mut applied = self.registry.watch();
-        let core = Services::new(Arc::clone(self.registry.view().service()), rand::random());
+        let view = self.registry.view();
+        let core = Services::new(Arc::clone(view.service()), rand::random());
         let backoff = Backoff::new(RESUBSCRIBE.0, 2.0, RESUBSCRIBE.1);
-        let mut term = Term { core, stream: None, events, backoff, calls };
+        let (changes, hold) = (Changes::default(), Hold::new(view.service(), self.clock.now()));
+        let mut term = Term { core, stream: None, events, backoff, calls, changes, hold };
         self.settle(&mut term);
         loop {
-            let deadline = term.core.next_deadline().map(|deadline| self.clock.instant(deadline));
+            let deadline = term.core.next_deadline().into_iter().chain(term.hold.deadline()).min();
+            let deadline = deadline.map(|deadline| self.clock.instant(deadline));
             let mut effects = Vec::new();
             tokio::select! {
                 Some(event) = inbox.recv() => {
@@ -120,7 +134,10 @@ impl Member {
                 }
                 event = next_event(&mut term.stream) => {
                     let input = match event {
-                        Some(event) => Input::Event(Box::new(event)),
+                        Some(event) => {
+                            term.hold.heard(&event);
+                            Input::Event(Box::new(event))
+                        }
                         None => {
                             term.stream = None;
                             Input::Disconnected
@@ -147,6 +164,9 @@ impl Member {
                 }
                 () = shutdown.requested() => return true,
             }
+            for asked in term.hold.released(self.clock.now()) {
+                self.on_request(&mut term, asked, &mut effects);
+            }
             self.perform(&mut term, effects);
             self.settle(&mut term);
         }
@@ -154,7 +174,12 @@ impl Member {
 
     fn refresh(&self, term: &mut Term, effects: &mut Vec<Effect>) {
         let state = Arc::clone(self.registry.view().service());
+        let tasks = term.changes.recorded(&state);
+        term.hold.refresh(&state);
         term.core.handle(Input::State(state), self.clock.now(), effects);
+        if !tasks.is_empty() {
+            term.core.handle(Input::Kill { tasks }, self.clock.now(), effects);
+        }
     }
 
     fn settle(&self, term: &mut Term) {
@@ -179,10 +204,17 @@ impl Member {
                 };
                 Input::Committed { seq, reply }
             }
-            Event::Planned(proposal, reply, answer) => {
+            Event::Planned(proposal, outcome, answer) => {
                 self.refresh(term, effects);
+                let tasks = term.changes.end();
+                if outcome == Ok(model::Reply::Done) && !tasks.is_empty() {
+                    term.core.handle(Input::Kill { tasks }, self.clock.now(), effects);
+                }
                 // A caller that went away does not want the answer.
-                let _ = answer.send(requests::planned(*proposal, reply, &term.core));
+                let _ = answer.send(outcome.and_then(|reply| requests::planned(*proposal, reply)));
+                while let Some(asked) = term.changes.next() {
+                    self.on_request(term, asked, effects);
+                }
                 return;
             }
             Event::Probed { task_id, index, result } => Input::Probed { task_id, index, result },
@@ -192,43 +224,36 @@ impl Member {
     }
 
     fn on_request(&self, term: &mut Term, asked: Asked, effects: &mut Vec<Effect>) {
-        let view = self.registry.view();
         let now = self.clock.now();
-        match requests::answer(asked.request, view.service(), &term.core, now) {
+        let admitted = term.hold.admit(asked, now).and_then(|asked| term.changes.admit(asked));
+        let Some(Asked { request, answer }) = admitted else { return };
+        let view = self.registry.view();
+        let world = World { state: view.service(), core: &term.core, now, address: &self.address };
+        match requests::answer(request, world) {
             Answer::Now(result) => {
                 // A caller that went away does not want the answer.
-                let _ = asked.answer.send(result);
+                let _ = answer.send(result);
             }
             Answer::Input(input, result) => {
                 term.core.handle(input, now, effects);
                 // As above.
-                let _ = asked.answer.send(result);
+                let _ = answer.send(result);
             }
             Answer::Propose(proposal) => {
-                let kill = proposal.kill.clone();
-                if !kill.is_empty() {
-                    term.core.handle(Input::Kill { tasks: kill }, now, effects);
-                }
-                let change = Change::Service(model::Command::Put(Box::new(proposal.plan.clone())));
+                term.changes.begin(&proposal);
+                let change = Change::Service(proposal.command.clone());
                 let committed = self.registry.propose(Command { time: now.wall, change });
                 let events = term.events.clone();
                 tokio::spawn(async move {
-                    match committed.await {
-                        Ok(committed) => {
-                            let reply = match committed.reply {
-                                Reply::Service(reply) => reply,
-                                Reply::Done | Reply::Refused(_) => model::Reply::Done,
-                            };
-                            // The term may be over.
-                            let _ = events.send(Event::Planned(proposal, reply, asked.answer));
-                        }
+                    let outcome = match committed.await.map(|committed| committed.reply) {
+                        Ok(Reply::Service(reply)) => Ok(reply),
+                        Ok(Reply::Done | Reply::Refused(_)) => Ok(model::Reply::Done),
                         Err(error) => {
-                            let refusal =
-                                Refusal::Unavailable(format!("the change was not recorded: {error}"));
-                            // As above.
-                            let _ = asked.answer.send(Err(refusal));
+                            Err(Refusal::Unavailable(format!("the change was not recorded: {error}")))
                         }
-                    }
+                    };
+                    // The term may be over; then its callers are told that nobody leads.
+                    let _ = events.send(Event::Planned(proposal, outcome, answer));
                 });
             }
         }
