@@ -157,7 +157,12 @@ impl Agent {
         }
         self.leaving.insert(id.clone());
         for key in keys {
-            if self.tasks.get(&key).is_some_and(|task| task.phase == Phase::Ended) {
+            let ended = self.tasks.get(&key).filter(|task| task.phase == Phase::Ended);
+            if let Some(task) = ended {
+                // Its end will not be written down any more, so this is when its container goes.
+                if task.stream.updates.back().is_some_and(|update| !update.durable) {
+                    effects.push(Effect::Forget { container_id: task.spec.container_id.clone() });
+                }
                 self.drop_task(&key, effects);
             } else {
                 self.kill(&key, KillCause::Framework, None::<Duration>, now, effects);

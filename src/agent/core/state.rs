@@ -253,8 +253,9 @@ impl Agent {
         let keys: Vec<(FrameworkId, TaskId)> = self.tasks.keys().cloned().collect();
         for key in keys {
             self.resend_if_due(&key, now, effects);
-            self.escalate_if_due(&key, now, effects);
+            // The end of its time may shorten a kill that is under way.
             self.complete_if_due(&key, now, effects);
+            self.escalate_if_due(&key, now, effects);
             self.check_if_due(&key, now, effects);
         }
     }
