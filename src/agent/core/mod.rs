@@ -17,6 +17,8 @@ mod recover;
 mod state;
 mod streams;
 #[cfg(test)]
+mod tests;
+#[cfg(test)]
 mod tests_restart;
 
 pub use io::{Effect, Input};
