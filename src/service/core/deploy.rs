@@ -41,7 +41,9 @@ impl Services {
         }
         let launching = self.launches.values().flat_map(|launch| &launch.tasks);
         let unrecorded = launching.filter(|(instance, _)| {
-            instance.app_id == id && !self.state.instances().contains_key(&instance.instance_id)
+            // Under the same instance id the end of an earlier task may still be recorded.
+            let recorded = self.state.instances().get(&instance.instance_id);
+            instance.app_id == id && recorded.is_none_or(|known| known.task_id != instance.task_id)
         });
         census.launching = u32::try_from(unrecorded.count()).unwrap_or(u32::MAX);
         census

@@ -3,7 +3,6 @@
 use super::io::{Effect, Target};
 use super::state::Services;
 use crate::api::marathon::HealthCheck;
-use crate::api::v1::TaskState as State;
 use crate::base::time::{Now, seconds_capped};
 use crate::service::model::Instance;
 use std::sync::Arc;
@@ -15,15 +14,17 @@ const MAX: Duration = Duration::from_secs(24 * 3_600);
 impl Services {
     pub(super) fn probe(&mut self, now: Now, effects: &mut Vec<Effect>) {
         for instance in self.state.instances().values() {
-            let Some((_, app)) = self.apps.get(&instance.app_id) else { continue };
-            let Some(fact) = self.facts.get_mut(&instance.instance_id) else { continue };
-            if fact.state != State::TaskRunning || fact.killed.is_some() || fact.over {
-                continue;
-            }
-            for (index, (check, fact)) in app.health_checks.iter().zip(&mut fact.checks).enumerate() {
-                let due = fact.next.is_some_and(|at| at <= now.mono);
-                if due && let Some(target) = target(check, instance) {
-                    fact.next = None;
+            let fact = self.facts.get_mut(&instance.instance_id);
+            let Some(fact) = fact.filter(|fact| fact.is_probed()) else { continue };
+            let app = self.apps.get(&instance.app_id).map(|(_, app)| app);
+            for (index, found) in fact.checks.iter_mut().enumerate() {
+                if found.next.is_none_or(|at| at > now.mono) {
+                    continue;
+                }
+                found.next = None;
+                // A check that the app does not have any more does not run again.
+                let Some(check) = app.and_then(|app| app.health_checks.get(index)) else { continue };
+                if let Some(target) = target(check, instance) {
                     let timeout = seconds_capped(check.timeout_seconds, MAX);
                     effects.push(Effect::Probe { task_id: instance.task_id.clone(), index, target, timeout });
                 }

@@ -106,11 +106,11 @@ impl Services {
     }
 
     /// Every intent of an offer is committed: launch.
-    pub(super) fn accept(&mut self, launch: Launch, now: Now, effects: &mut Vec<Effect>) {
-        // Between intent and commit an app may have changed; surplus is killed later, never doubled.
-        let task_infos: Vec<v1::TaskInfo> = launch.tasks.into_iter().map(|(_, task)| task).collect();
+    pub(super) fn accept(&self, launch: Launch, effects: &mut Vec<Effect>) {
+        // Between intent and commit an app may have changed: what is not wanted any more stays away.
+        let wanted = launch.tasks.into_iter().filter(|(instance, _)| self.is_wanted(instance));
+        let task_infos: Vec<v1::TaskInfo> = wanted.map(|(_, task)| task).collect();
         let offer_ids = vec![launch.offer.id];
-        let _ = now;
         let launch = v1::offer::Operation {
             r#type: Some(v1::offer::operation::Type::Launch.into()),
             launch: Some(v1::offer::operation::Launch { task_infos }),
@@ -118,6 +118,12 @@ impl Services {
         };
         let accept = call::Accept { offer_ids, operations: vec![launch], filters: None };
         self.call(call::Type::Accept, |call| call.accept = Some(accept), effects);
+    }
+
+    /// Whether an instance is recorded with this task, and neither killed nor over.
+    fn is_wanted(&self, instance: &Instance) -> bool {
+        let fact = self.facts.get(&instance.instance_id).filter(|fact| fact.task_id == instance.task_id);
+        fact.is_some_and(|fact| fact.killed.is_none() && !fact.over)
     }
 
     /// Offers are asked for when something is missing, and not wanted when nothing is.

@@ -11,7 +11,7 @@ use crate::api::v1::scheduler::{self, call};
 use crate::base::backoff::Backoff;
 use crate::base::chance::Chance;
 use crate::base::time::{Mono, Now, Timestamp};
-use crate::service::model::{Command, Instance, Reply, State};
+use crate::service::model::{Command, Instance, State};
 
 /// A kill is repeated until the task has ended.
 pub(super) const KILL_RETRY: Duration = Duration::from_secs(30);
@@ -138,7 +138,7 @@ impl Services {
             Input::State(state) => self.on_state(state),
             Input::Event(event) => self.on_event(*event, now, effects),
             Input::Disconnected => self.on_disconnected(),
-            Input::Committed { seq, reply } => self.on_committed(seq, &reply, now, effects),
+            Input::Committed { seq, .. } => self.on_committed(seq, effects),
             Input::Probed { task_id, index, result } => self.on_probed(&task_id, index, result, now, effects),
             Input::Kill { tasks } => self.kill_tasks(&tasks, now, effects),
             Input::ResetDelay { app_id } => {
@@ -150,6 +150,10 @@ impl Services {
 
     /// Follows a group of inputs.
     pub fn settle(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        // A delay that is over is no deadline any more; how long the next one is stays known.
+        for delay in self.delays.values_mut().filter(|delay| delay.until <= now.mono) {
+            delay.until = Mono::default();
+        }
         if self.link == Link::Off && !(self.state.apps().is_empty() && self.state.instances().is_empty()) {
             self.link = Link::Subscribing;
             effects.push(Effect::Subscribe(Box::new(self.framework_info())));
@@ -177,7 +181,7 @@ impl Services {
         let probes = self
             .facts
             .values()
-            .filter(|fact| fact.killed.is_none())
+            .filter(|fact| fact.is_probed())
             .flat_map(|fact| fact.checks.iter().filter_map(|check| check.next));
         let delays =
             self.delays.iter().filter(|(id, delay)| self.is_delayed(id, delay)).map(|(_, delay)| delay.until);
@@ -199,6 +203,8 @@ impl Services {
             // What is stored was checked before it was proposed.
             if let Ok(app) = serde_json::from_slice::<App>(&entry.current.definition) {
                 self.apps.insert(id.clone(), (version, Arc::new(app)));
+                // What was declined for the old version may serve the new one.
+                self.asked_for = 0;
             }
             let config = entry.current.last_config_change_ns;
             if self.delays.get(id).is_some_and(|delay| delay.version != config) {
@@ -267,7 +273,10 @@ impl Services {
             return;
         }
         let instances = self.state.instances().values().filter(|instance| {
-            self.facts.get(&instance.instance_id).is_some_and(|fact| !fact.confirmed && !fact.over)
+            // The master cannot know what is still to be launched.
+            let known = !self.is_launching(&instance.task_id);
+            let fact = self.facts.get(&instance.instance_id);
+            known && fact.is_some_and(|fact| !fact.confirmed && !fact.over)
         });
         let tasks: Vec<call::reconcile::Task> = instances
             .map(|instance| call::reconcile::Task {
@@ -283,7 +292,12 @@ impl Services {
         self.call(call::Type::Reconcile, |call| call.reconcile = Some(call::Reconcile { tasks }), effects);
     }
 
-    fn on_committed(&mut self, seq: u64, reply: &Reply, now: Now, effects: &mut Vec<Effect>) {
+    /// Whether a task waits for intents beside its own.
+    pub(super) fn is_launching(&self, task_id: &str) -> bool {
+        self.launches.values().flat_map(|launch| &launch.tasks).any(|(one, _)| one.task_id == task_id)
+    }
+
+    fn on_committed(&mut self, seq: u64, effects: &mut Vec<Effect>) {
         let Some((number, launch)) =
             self.launches.iter_mut().find(|(_, launch)| launch.waiting.contains(&seq))
         else {
@@ -291,14 +305,10 @@ impl Services {
         };
         let number = *number;
         launch.waiting.remove(&seq);
-        if let Reply::Missing(app_id) = reply {
-            // The app went away while its launch was recorded.
-            launch.tasks.retain(|(instance, _)| &instance.app_id != app_id);
-        }
         if launch.waiting.is_empty()
             && let Some(launch) = self.launches.remove(&number)
         {
-            self.accept(launch, now, effects);
+            self.accept(launch, effects);
         }
     }
 
@@ -332,5 +342,10 @@ impl Fact {
             addresses: Vec::new(),
             over: false,
         }
+    }
+
+    /// Whether its checks run.
+    pub(super) fn is_probed(&self) -> bool {
+        self.state == v1::TaskState::TaskRunning && self.killed.is_none() && !self.over
     }
 }

@@ -102,12 +102,7 @@ impl Services {
 
     /// A task of ours that nobody wants (its app was removed while we were away).
     fn kill_stranger(&self, status: &v1::TaskStatus, state: State, effects: &mut Vec<Effect>) {
-        if !is_over(state)
-            && !self
-                .launches
-                .values()
-                .any(|launch| launch.tasks.iter().any(|(one, _)| one.task_id == status.task_id.value))
-        {
+        if !is_over(state) && !self.is_launching(&status.task_id.value) {
             let kill = call::Kill {
                 task_id: status.task_id.clone(),
                 agent_id: status.agent_id.clone(),
