@@ -14,6 +14,8 @@ mod matcher;
 mod plan;
 mod state;
 mod task;
+#[cfg(test)]
+mod tests;
 mod updates;
 mod views;
 
