@@ -28,6 +28,8 @@ use crate::resources::{Resources, attributes};
 const DEPLOY_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long a person sees only progress before the logs are shown, too.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Pause while there is no service whose logs could be looked at.
+const IDLE_POLL: Duration = Duration::from_secs(1);
 /// Pause between two looks at the logs.
 const LOG_POLL: Duration = Duration::from_millis(200);
 
@@ -135,7 +137,7 @@ async fn stream(
             let ids: Vec<String> = services.list().await?.into_iter().map(|service| service.id).collect();
             printing.round(services, &ids, None, false).await?;
         }
-        tokio::time::sleep(LOG_POLL).await;
+        tokio::time::sleep(if printing.is_some() { LOG_POLL } else { IDLE_POLL }).await;
     }
 }
 
