@@ -22,3 +22,8 @@ pub mod service;
 pub mod storage;
 
 pub use cluster::Cluster;
+
+/// The README's example must compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -51,6 +51,8 @@ pub(super) enum Format {
     Json,
     /// One JSON object a line.
     Jsonl,
+    /// The JSON document as YAML.
+    Yaml,
     /// Only ids, one a line.
     Name,
 }
@@ -171,6 +173,9 @@ pub(super) struct Ps {
     /// Show every instance of every service.
     #[arg(short, long)]
     pub(super) all: bool,
+    /// Look again every two seconds, until Ctrl-C.
+    #[arg(short, long)]
+    pub(super) watch: bool,
 }
 
 /// Arguments of `logs`.

@@ -26,6 +26,10 @@ use crate::resources::{Resources, attributes};
 /// How long the files given to `dev` may take to become healthy before their logs are streamed
 /// without waiting any longer.
 const DEPLOY_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long a person sees only progress before the logs are shown, too.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Pause while there is no service whose logs could be looked at.
+const IDLE_POLL: Duration = Duration::from_secs(1);
 /// Pause between two looks at the logs.
 const LOG_POLL: Duration = Duration::from_millis(200);
 
@@ -75,18 +79,40 @@ async fn serve(
     printer: Printer,
 ) -> Result<(), CliError> {
     let services = Services::new(target)?;
-    let mut late = None;
-    if !apps.is_empty() {
-        let deployment = services.deploy(&apps, true).await?;
-        let ids = files::ids(&apps);
-        late = wait::settled(&services, &deployment, &ids, DEPLOY_TIMEOUT, printer.is_json()).await.err();
+    if apps.is_empty() {
+        if printer.is_json() {
+            printer.data(&[line.to_string()])?;
+        }
+        return stream(&services, target, global, printer).await;
     }
-    match &late {
-        Some(error) => printer.error(error),
-        None if printer.is_json() => printer.data(&[line.to_string()])?,
-        None => printer.data(&addresses(&services).await?)?,
+    let deployment = services.deploy(&apps, true).await?;
+    let ids = files::ids(&apps);
+    // Machines read nothing before the ready line. People see what goes wrong while it does.
+    let patience = if printer.is_json() { DEPLOY_TIMEOUT } else { PATIENCE };
+    let settled = wait::settled(&services, &deployment, &ids, patience, printer.is_json()).await;
+    let announce = async |settled: Result<(), CliError>| match settled {
+        Err(error) => {
+            printer.error(&error);
+            Ok(())
+        }
+        Ok(()) if printer.is_json() => printer.data(&[line.to_string()]),
+        Ok(()) => printer.data(&addresses(&services).await?),
+    };
+    let streaming = stream(&services, target, global, printer);
+    if printer.is_json() || settled.is_ok() {
+        announce(settled).await?;
+        return streaming.await;
     }
-    stream(&services, target, global, printer).await
+    printer.note("not everything is healthy yet; the logs so far:");
+    let waiting = async {
+        let rest = DEPLOY_TIMEOUT.saturating_sub(PATIENCE);
+        announce(wait::quietly(&services, &deployment, &ids, rest).await).await?;
+        std::future::pending().await
+    };
+    tokio::select! {
+        outcome = streaming => outcome,
+        outcome = waiting => outcome,
+    }
 }
 
 /// Streams the logs of every instance of every service.
@@ -111,7 +137,7 @@ async fn stream(
             let ids: Vec<String> = services.list().await?.into_iter().map(|service| service.id).collect();
             printing.round(services, &ids, None, false).await?;
         }
-        tokio::time::sleep(LOG_POLL).await;
+        tokio::time::sleep(if printing.is_some() { LOG_POLL } else { IDLE_POLL }).await;
     }
 }
 

@@ -55,6 +55,9 @@ async fn dispatch(cli: Cli, printer: Printer) -> Result<Exit, CliError> {
     match cli.command {
         Command::Dev(arguments) => Box::pin(dev::dev(arguments, &global, printer)).await,
         Command::Deploy(arguments) => Box::pin(deploy::deploy(arguments, &target()?, printer)).await,
+        Command::Ps(arguments) if arguments.watch => {
+            ps::watch(&arguments, &global, &target()?, printer).await
+        }
         Command::Ps(arguments) => {
             ps::ps(&arguments, &global, &target()?).await.and_then(|report| show(printer, &report))
         }

@@ -1,6 +1,6 @@
-//! The command line: one file per verb. Commands return data or an [`CliError`]; [`output`] prints.
+//! The command line: one file per verb. Commands return data or an [`CliError`]; `output` prints.
 //!
-//! A command finds its cluster through [`target`]: `--addr`, `MESITA_ADDR`, then the ready file of
+//! A command finds its cluster through `target`: `--addr`, `MESITA_ADDR`, then the ready file of
 //! a running `mesita dev`, then the default port.
 
 mod args;

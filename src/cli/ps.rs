@@ -2,11 +2,17 @@
 
 use serde_json::json;
 
-use super::CliError;
-use super::args::{Global, Ps};
-use super::output::{Paint, Report, Table, Tint};
+use super::args::{Format, Global, Ps};
+use super::output::{Paint, Printer, Report, Table, Tint, ago};
 use super::services::{Health, Instance, Service, Services};
+use super::signals::Interrupt;
 use super::target::Target;
+use super::{CliError, Exit};
+use crate::base::clock::SystemClock;
+use crate::base::time::Clock;
+
+/// Pause between two looks of `--watch`.
+const WATCH: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Lists services, the instances of one, or all instances.
 pub(super) async fn ps(arguments: &Ps, global: &Global, target: &Target) -> Result<Report, CliError> {
@@ -17,6 +23,9 @@ pub(super) async fn ps(arguments: &Ps, global: &Global, target: &Target) -> Resu
         return Ok(instances(&services.instances(&service.id).await?, paint));
     }
     let list = services.list().await?;
+    if list.is_empty() && global.output == Format::Table && !global.json && !global.quiet {
+        Printer::new(global).note("no service is deployed; `mesita deploy FILE` adds one");
+    }
     if !arguments.all {
         return Ok(overview(&list, paint));
     }
@@ -25,6 +34,23 @@ pub(super) async fn ps(arguments: &Ps, global: &Global, target: &Target) -> Resu
         all.extend(services.instances(&service.id).await?);
     }
     Ok(instances(&all, paint))
+}
+
+/// Lists again and again until it is interrupted.
+pub(super) async fn watch(
+    arguments: &Ps,
+    global: &Global,
+    target: &Target,
+    printer: Printer,
+) -> Result<Exit, CliError> {
+    let mut interrupt = Interrupt::install()?;
+    loop {
+        printer.again(&ps(arguments, global, target).await?)?;
+        tokio::select! {
+            () = interrupt.wait() => return Ok(Exit::Ok),
+            () = tokio::time::sleep(WATCH) => {}
+        }
+    }
 }
 
 fn overview(list: &[Service], paint: Paint) -> Report {
@@ -57,6 +83,7 @@ fn overview(list: &[Service], paint: Paint) -> Report {
 }
 
 fn instances(list: &[Instance], paint: Paint) -> Report {
+    let now = SystemClock::new().now().wall;
     let mut table = Table::new(&["INSTANCE", "SERVICE", "STATE", "HEALTH", "ADDRESS", "SINCE"]);
     let mut rows = Vec::new();
     for instance in list {
@@ -73,7 +100,7 @@ fn instances(list: &[Instance], paint: Paint) -> Report {
             paint.text(tint, instance.state_name()),
             paint.text(health_tint, instance.health.name()),
             if addresses.is_empty() { "-".to_owned() } else { addresses },
-            instance.since().to_owned(),
+            ago(instance.since(), now),
         ]);
         rows.push(json!({
             "id": instance.task_id,

@@ -18,8 +18,6 @@ pub(super) struct Service {
     pub(super) has_checks: bool,
     pub(super) deploying: bool,
     pub(super) ports: Vec<u32>,
-    /// Message of the last failed instance.
-    pub(super) last_failure: Option<String>,
 }
 
 impl Service {
@@ -59,7 +57,6 @@ impl Service {
             has_checks: app["healthChecks"].as_array().is_some_and(|checks| !checks.is_empty()),
             deploying: app["deployments"].as_array().is_some_and(|deployments| !deployments.is_empty()),
             ports,
-            last_failure: app["lastTaskFailure"]["message"].as_str().map(str::to_owned),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Waiting for deployments, with live progress.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::output::Live;
@@ -8,6 +9,8 @@ use super::{CliError, Exit};
 
 /// Pause between two looks.
 const POLL: Duration = Duration::from_millis(100);
+/// Looks after which a service that is still on its way is asked why.
+const EXPLAIN_EVERY: u32 = 15;
 
 /// Waits until a deployment is done and the services it changed run as they should.
 ///
@@ -21,9 +24,25 @@ pub(super) async fn settled(
     machines_read: bool,
 ) -> Result<(), CliError> {
     let mut live = Live::new(machines_read);
-    let waited = tokio::time::timeout(timeout, poll(services, deployment, ids, &mut live)).await;
+    let waited = tokio::time::timeout(timeout, poll(services, deployment, ids, Some(&mut live))).await;
     live.finish();
     match waited {
+        Ok(outcome) => outcome,
+        Err(_) => Err(late(services, ids, timeout).await),
+    }
+}
+
+/// The same without progress.
+///
+/// # Errors
+/// As above.
+pub(super) async fn quietly(
+    services: &Services,
+    deployment: &str,
+    ids: &[String],
+    timeout: Duration,
+) -> Result<(), CliError> {
+    match tokio::time::timeout(timeout, poll(services, deployment, ids, None)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(late(services, ids, timeout).await),
     }
@@ -33,25 +52,35 @@ async fn poll(
     services: &Services,
     deployment: &str,
     ids: &[String],
-    live: &mut Live,
+    mut live: Option<&mut Live>,
 ) -> Result<(), CliError> {
-    loop {
+    let mut reasons: BTreeMap<String, String> = BTreeMap::new();
+    for round in 1_u32.. {
         let running = services.deployments().await?.iter().any(|id| id == deployment);
         let mut all_settled = !running;
         for id in ids {
-            match services.find(id).await? {
-                Some(service) => {
-                    live.set(id, &progress(&service));
-                    all_settled &= service.is_settled();
-                }
-                None => live.set(id, "removed"),
+            let found = services.find(id).await?;
+            let is_late = found.as_ref().is_some_and(|service| !service.is_settled());
+            if is_late && round.is_multiple_of(EXPLAIN_EVERY) {
+                let json = services.explain(id).await?;
+                let last = json["reasons"].as_array().and_then(|list| list.last()?.as_str());
+                reasons.insert(id.clone(), last.unwrap_or_default().to_owned());
             }
+            if let Some(live) = &mut live {
+                let mut text = found.as_ref().map_or_else(|| "removed".to_owned(), progress);
+                if let Some(reason) = reasons.get(id).filter(|reason| is_late && !reason.is_empty()) {
+                    text.push_str(&format!("; {reason}"));
+                }
+                live.set(id, &text);
+            }
+            all_settled &= found.is_none_or(|service| service.is_settled());
         }
         if all_settled {
             return Ok(());
         }
         tokio::time::sleep(POLL).await;
     }
+    Ok(())
 }
 
 /// What a progress line says.
@@ -62,8 +91,6 @@ fn progress(service: &Service) -> String {
     }
     if service.is_settled() {
         text.push_str(", done");
-    } else if let Some(failure) = &service.last_failure {
-        text.push_str(&format!(" (last failure: {failure})"));
     }
     text
 }

@@ -123,4 +123,7 @@ pub trait MarathonApi: Send + Sync {
         request: marathon::Request,
         principal: Principal,
     ) -> BoxFuture<'_, Result<marathon::Response, marathon::Refusal>>;
+
+    /// `host:port` of the member that leads, as far as it is known here.
+    fn leader(&self) -> Option<String>;
 }

@@ -14,6 +14,9 @@ pub trait Containerizer: Send + Sync {
     /// follows on the agent's event channel for every success, none for a failure.
     fn launch(&self, spec: LaunchSpec) -> BoxFuture<'_, Result<Started, LaunchFailure>>;
 
+    /// Ends whatever came of a launch whose future was dropped before it answered. No event follows.
+    fn abandon(&self, container_id: ContainerId) -> BoxFuture<'_, Result<(), String>>;
+
     /// Sends a signal to the whole container. Unknown and ended containers are no error.
     fn signal(&self, container_id: ContainerId, signal: Signal) -> BoxFuture<'_, Result<(), String>>;
 

@@ -55,6 +55,11 @@ impl Containerizer for Fake {
         Box::pin(async { Ok(Started { pid: None, addresses: Vec::new(), network: None, inspect: None }) })
     }
 
+    fn abandon(&self, container_id: ContainerId) -> BoxFuture<'_, Result<(), String>> {
+        self.containers().remove(&container_id);
+        Box::pin(async { Ok(()) })
+    }
+
     fn signal(&self, container_id: ContainerId, signal: Signal) -> BoxFuture<'_, Result<(), String>> {
         self.exit(&container_id, Exit::Signal(if signal == Signal::Term { 15 } else { 9 }));
         Box::pin(async { Ok(()) })

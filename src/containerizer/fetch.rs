@@ -1,7 +1,8 @@
 //! Fetching of `command.uris` into the sandbox (Mesos fetcher): local files for now.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use crate::agent::core::container::LaunchFailure;
@@ -48,11 +49,24 @@ fn one(uri: &Uri, sandbox: &Path) -> Result<(), String> {
     if let Some(parent) = target.parent() {
         fs::create_dir_all(parent).map_err(|error| error.to_string())?;
     }
-    fs::copy(&source, &target).map_err(|error| format!("{}: {error}", source.display()))?;
+    copy(&source, &target).map_err(|error| format!("{}: {error}", source.display()))?;
     if executable {
         fs::set_permissions(&target, fs::Permissions::from_mode(0o755)).map_err(|error| error.to_string())?;
     }
     Ok(())
+}
+
+/// Copies a plain file. Anything else (a FIFO, a device) might never end.
+fn copy(source: &Path, target: &Path) -> io::Result<u64> {
+    let mut from = OpenOptions::new()
+        .read(true)
+        // Without it, opening a FIFO would wait for its writer.
+        .custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits())
+        .open(source)?;
+    if !from.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no plain file"));
+    }
+    io::copy(&mut from, &mut fs::File::create(target)?)
 }
 
 #[cfg(test)]
@@ -82,6 +96,8 @@ mod tests {
             (source.as_str(), Some("")),
             (source.as_str(), Some(".")),
             ("/no/such/file", None),
+            ("/dev/zero", None),
+            ("/dev", None),
             ("http://169.254.169.254/", None),
             ("relative", None),
             ("", None),

@@ -24,6 +24,9 @@ use crate::base::id::{AgentId, ContainerId};
 use crate::base::time::Clock;
 use crate::os::users;
 
+/// How long the launcher may take to start a task that is prepared.
+const START_DEADLINE: Duration = Duration::from_secs(60);
+
 /// Settings.
 #[derive(Clone, Debug)]
 pub struct ProcessConfig {
@@ -47,12 +50,14 @@ struct Shared {
 #[derive(Default)]
 struct State {
     /// Orders to the launcher that lives; none before the first and after it died.
-    orders: Option<mpsc::UnboundedSender<Order>>,
+    orders: Option<mpsc::UnboundedSender<Vec<u8>>>,
     /// Reaped when the next one starts or at the end.
     child: Option<Child>,
     starting: BTreeMap<ContainerId, oneshot::Sender<Result<u32, String>>>,
     running: BTreeMap<ContainerId, LaunchSpec>,
     destroyed: Vec<oneshot::Sender<()>>,
+    /// Who waits for the launcher's end.
+    ended: Vec<oneshot::Sender<()>>,
 }
 
 impl Shared {
@@ -115,6 +120,10 @@ impl Shared {
             // It has closed its socket as its last act, so this does not wait long.
             let _ = child.wait();
         }
+        for waiting in std::mem::take(&mut self.state().ended) {
+            // As above.
+            let _ = waiting.send(());
+        }
         for (_, waiting) in starting {
             // As above.
             let _ = waiting.send(Err("the launcher ended".to_owned()));
@@ -138,7 +147,7 @@ impl Process {
         Ok(process)
     }
 
-    async fn start_launcher(&self) -> Result<mpsc::UnboundedSender<Order>, ContainerizerError> {
+    async fn start_launcher(&self) -> Result<mpsc::UnboundedSender<Vec<u8>>, ContainerizerError> {
         let failed = |problem: String| ContainerizerError::Launcher {
             program: self.config.launcher_path.display().to_string(),
             problem,
@@ -160,10 +169,9 @@ impl Process {
             Err(error) => return Err(failed(error.to_string())),
         }
         // Unbounded because launches are bounded by the agent, and signals by its tasks.
-        let (orders, mut queue) = mpsc::unbounded_channel::<Order>();
+        let (orders, mut queue) = mpsc::unbounded_channel::<Vec<u8>>();
         tokio::spawn(async move {
-            while let Some(order) = queue.recv().await {
-                let Ok(frame) = protocol::encode(&order) else { continue };
+            while let Some(frame) = queue.recv().await {
                 if to.write_all(&frame).await.is_err() {
                     return;
                 }
@@ -184,7 +192,7 @@ impl Process {
         Ok(orders)
     }
 
-    async fn orders(&self) -> Result<mpsc::UnboundedSender<Order>, LaunchFailure> {
+    async fn orders(&self) -> Result<mpsc::UnboundedSender<Vec<u8>>, LaunchFailure> {
         let living = self.shared.state().orders.clone();
         match living {
             Some(orders) => Ok(orders),
@@ -201,7 +209,9 @@ impl Process {
             fetch::fetch(&uris, &path)
         });
         prepared.await.map_err(|error| LaunchFailure::Prepare(error.to_string()))??;
-        let program = program(&spec, account)?;
+        let container_id = spec.container_id.clone();
+        let order = protocol::encode(&Order::Launch(Box::new(program(&spec, account)?)))
+            .map_err(|error| LaunchFailure::Start(error.to_string()))?;
         let (starting, started) = oneshot::channel();
         {
             let mut state = self.shared.state();
@@ -209,13 +219,18 @@ impl Process {
             state.running.insert(spec.container_id.clone(), spec);
         }
         let gone = || LaunchFailure::Prepare("the launcher ended".to_owned());
-        orders.send(Order::Launch(Box::new(program))).map_err(|_| gone())?;
-        match started.await {
-            Ok(Ok(pid)) => {
+        orders.send(order).map_err(|_| gone())?;
+        match tokio::time::timeout(START_DEADLINE, started).await {
+            Ok(Ok(Ok(pid))) => {
                 Ok(Started { pid: Some(pid), addresses: Vec::new(), network: None, inspect: None })
             }
-            Ok(Err(problem)) => Err(LaunchFailure::Start(problem)),
-            Err(_) => Err(gone()),
+            Ok(Ok(Err(problem))) => Err(LaunchFailure::Start(problem)),
+            Ok(Err(_)) => Err(gone()),
+            Err(_) => {
+                self.abandon(container_id).await.map_err(LaunchFailure::Prepare)?;
+                let seconds = START_DEADLINE.as_secs();
+                Err(LaunchFailure::Prepare(format!("the launcher did not answer within {seconds} s")))
+            }
         }
     }
 }
@@ -260,12 +275,24 @@ impl Containerizer for Process {
         Box::pin(self.launch_task(spec))
     }
 
+    fn abandon(&self, container_id: ContainerId) -> BoxFuture<'_, Result<(), String>> {
+        {
+            let mut state = self.shared.state();
+            state.starting.remove(&container_id);
+            state.running.remove(&container_id);
+        }
+        // Orders keep their sequence: if it is to be started, then it is killed after that.
+        self.signal(container_id, Signal::Kill)
+    }
+
     fn signal(&self, container_id: ContainerId, signal: Signal) -> BoxFuture<'_, Result<(), String>> {
         let order = Order::Signal { id: container_id.to_string(), kill: signal == Signal::Kill };
+        let order = protocol::encode(&order).map_err(|error| error.to_string());
         let orders = self.shared.state().orders.clone();
         // Without a launcher there is no task to signal.
-        let sent =
-            orders.map_or(Ok(()), |orders| orders.send(order).map_err(|_| "the launcher ended".to_owned()));
+        let sent = order.and_then(|order| {
+            orders.map_or(Ok(()), |orders| orders.send(order).map_err(|_| "the launcher ended".to_owned()))
+        });
         Box::pin(async move { sent })
     }
 
@@ -300,20 +327,31 @@ impl Containerizer for Process {
 
     fn destroy_all(&self, deadline: Duration) -> BoxFuture<'_, Result<(), String>> {
         let (done, destroyed) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
         let asked = {
             let mut state = self.shared.state();
-            let asked = state.orders.as_ref().is_some_and(|orders| orders.send(Order::DestroyAll).is_ok());
+            let order = protocol::encode(&Order::DestroyAll);
+            let orders = state.orders.as_ref().zip(order.ok());
+            let asked = orders.is_some_and(|(orders, order)| orders.send(order).is_ok());
             state.running.clear();
             state.destroyed.push(done);
+            state.ended.push(end);
             asked
         };
+        let shared = Arc::clone(&self.shared);
         Box::pin(async move {
             if !asked {
                 return Ok(());
             }
-            match tokio::time::timeout(deadline, destroyed).await {
+            let gone = async {
                 // A launcher that died has killed everything, too.
-                Ok(_) => Ok(()),
+                let _ = destroyed.await;
+                // Without anybody who orders it ends.
+                shared.state().orders = None;
+                let _ = ended.await;
+            };
+            match tokio::time::timeout(deadline, gone).await {
+                Ok(()) => Ok(()),
                 Err(_) => Err(format!("tasks still run after {} s", deadline.as_secs())),
             }
         })

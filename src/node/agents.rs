@@ -77,7 +77,8 @@ impl Agents {
         agent_config.extra_environment = extra_environment(config, environment.master_address);
 
         let (events, reports) = mpsc::unbounded_channel();
-        let containerizers = containerizers(environment.config, address, events).await?;
+        let notes = environment.data.agent_notes(index);
+        let containerizers = containerizers(environment.config, address, notes, events).await?;
         self.containerizers.extend(containerizers.values().cloned());
         let store = environment.data.agent_store(index)?;
         let master = Arc::clone(&environment.master);
@@ -142,6 +143,7 @@ fn extra_environment(config: &NodeConfig, master: SocketAddr) -> Vec<(String, St
 async fn containerizers(
     config: &NodeConfig,
     address: SocketAddr,
+    notes: std::path::PathBuf,
     events: Events,
 ) -> Result<BTreeMap<Kind, Arc<dyn Containerizer>>, StartError> {
     let mut all: BTreeMap<Kind, Arc<dyn Containerizer>> = BTreeMap::new();
@@ -157,11 +159,11 @@ async fn containerizers(
     all.insert(Kind::Process, Arc::new(process));
     #[cfg(feature = "docker")]
     {
-        let docker_config =
-            containerizer::DockerConfig { publish: address.ip(), run_id: config.run_id.clone() };
+        let run_id = config.run_id.clone();
+        let docker_config = containerizer::DockerConfig { publish: address.ip(), notes, run_id };
         all.insert(Kind::Docker, Arc::new(containerizer::Docker::new(docker_config, events)));
     }
     #[cfg(not(feature = "docker"))]
-    let _ = (address, events);
+    let _ = (address, notes, events);
     Ok(all)
 }

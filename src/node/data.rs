@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <data>/registry/   sled: log and state of the registry
-//! <data>/agent-<n>/  sled `meta` with checkpoints, `work` with sandboxes
+//! <data>/agent-<n>/  sled `meta` with checkpoints, `work` with sandboxes, `notes` of containerizers
 //! ```
 
 use std::fs;
@@ -69,6 +69,11 @@ impl Data {
         let path = self.root.join(format!("agent-{index}/work"));
         fs::create_dir_all(&path).map_err(|source| StartError::DataDir { path: path.clone(), source })?;
         Ok(path)
+    }
+
+    /// What the containerizers of one agent keep.
+    pub(super) fn agent_notes(&self, index: usize) -> PathBuf {
+        self.root.join(format!("agent-{index}/notes"))
     }
 
     fn store(&self, name: &str) -> Result<Arc<dyn Store>, StartError> {

@@ -117,7 +117,13 @@ impl Node {
 
         let scheduler: Arc<dyn SchedulerApi> = Arc::clone(&master) as _;
         let operator: Arc<dyn OperatorApi> = Arc::clone(&master) as _;
-        let service = service::run::Handle::start(&mut tasks, registry, Arc::clone(&scheduler), clock);
+        let service = service::run::Handle::start(
+            &mut tasks,
+            registry,
+            Arc::clone(&scheduler),
+            clock,
+            marathon_address,
+        );
         let marathon: Arc<dyn MarathonApi> = service;
 
         let router = server::router(Arc::clone(&scheduler), Arc::clone(&operator), Arc::clone(&marathon));

@@ -13,7 +13,7 @@ impl Ranges {
     /// The set of these inclusive ranges.
     ///
     /// # Errors
-    /// A range ends before it begins, two overlap, or there are more than [`MAX_RANGES`].
+    /// A range ends before it begins, two overlap, or there are more than `MAX_RANGES`.
     pub fn new(pairs: impl IntoIterator<Item = (u64, u64)>) -> Result<Self, String> {
         let mut sorted: Vec<(u64, u64)> = Vec::new();
         for (begin, end) in pairs {

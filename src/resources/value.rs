@@ -28,7 +28,7 @@ impl Scalar {
     /// Rounds to three decimals.
     ///
     /// # Errors
-    /// Not a finite number, negative, above [`MAX_SCALAR`], or above zero but zero after rounding.
+    /// Not a finite number, negative, above `MAX_SCALAR`, or above zero but zero after rounding.
     pub fn from_f64(value: f64) -> Result<Self, String> {
         if !value.is_finite() {
             return Err(format!("{value} is not a finite number"));

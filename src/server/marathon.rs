@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Request as HttpRequest, State};
+use axum::extract::{FromRequest, Request as HttpRequest, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, Response as HttpResponse, StatusCode, header};
 use axum::routing::any;
@@ -12,8 +12,7 @@ use serde_json::{Value, json};
 
 use super::error::text;
 use super::negotiate_ping;
-use super::scheduler::read_body;
-use crate::api::marathon::{Detail, Done, Refusal, Request, Response};
+use crate::api::marathon::{Detail, Done, Embed, Mode, Refusal, Request, Response, Selector, TaskStatus};
 use crate::client::MarathonApi;
 
 /// What Marathon says when a deployment holds an app; the placeholder is literal.
@@ -29,10 +28,25 @@ async fn ping(request: HttpRequest) -> HttpResponse<Body> {
 }
 
 async fn handle(State(api): State<Arc<dyn MarathonApi>>, request: HttpRequest) -> HttpResponse<Body> {
+    let mut response = answer(&api, request).await;
+    let leader = api.leader().and_then(|leader| HeaderValue::from_str(&format!("http://{leader}")).ok());
+    if let Some(leader) = leader {
+        response.headers_mut().insert("x-marathon-leader", leader);
+    }
+    response
+}
+
+async fn answer(api: &Arc<dyn MarathonApi>, request: HttpRequest) -> HttpResponse<Body> {
     let (parts, body) = request.into_parts();
-    let body = match read_body(body).await {
+    let body = match Bytes::from_request(HttpRequest::new(body), &()).await {
         Ok(body) => body,
-        Err(response) => return *response,
+        Err(problem) => {
+            let message = match problem.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => "the body is longer than 4 MiB; send less at once",
+                _ => "the body could not be read",
+            };
+            return document(problem.status(), &json!({ "message": message }));
+        }
     };
     match decode(&parts, &body) {
         Ok(Some(request)) => match api.call(request, None).await {
@@ -52,7 +66,7 @@ impl Query {
         let pairs =
             parts.uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()).map(|pair| {
                 let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-                (unescape(key), unescape(value))
+                (unescape(key, true), unescape(value, true))
             });
         Self(pairs.collect())
     }
@@ -65,13 +79,53 @@ impl Query {
         self.get(name).map_or(default, |value| value.eq_ignore_ascii_case("true"))
     }
 
-    fn embeds(&self, name: &str) -> bool {
-        self.0.iter().any(|(key, value)| key == "embed" && value.rsplit('.').next() == Some(name))
+    fn embed(&self) -> Embed {
+        let has = |name: &str| {
+            self.0.iter().any(|(key, value)| key == "embed" && value.rsplit('.').next() == Some(name))
+        };
+        let failures = has("failures");
+        Embed {
+            tasks: failures || has("tasks"),
+            last_failure: failures || has("lastTaskFailure"),
+            readiness: has("readiness"),
+            stats: has("taskStats"),
+        }
+    }
+
+    fn labels(&self) -> Result<Vec<Selector>, Refusal> {
+        self.get("label").map_or(Ok(Vec::new()), |text| {
+            let wrong =
+                |error| Refusal::Invalid(vec![Detail { path: "/label".to_owned(), errors: vec![error] }]);
+            Selector::parse(text).map_err(wrong)
+        })
+    }
+
+    /// `status` and `status[]`, which may be repeated.
+    fn statuses(&self) -> Result<Vec<TaskStatus>, Refusal> {
+        let given = self.0.iter().filter(|(key, _)| key == "status" || key == "status[]");
+        given
+            .map(|(_, value)| match value.as_str() {
+                "running" => Ok(TaskStatus::Running),
+                "staging" => Ok(TaskStatus::Staging),
+                other => {
+                    Err(Refusal::BadRequest(format!("the status {other:?} is neither running nor staging")))
+                }
+            })
+            .collect()
+    }
+
+    /// `scale`, which cannot go with `wipe`.
+    fn scale(&self) -> Result<bool, Refusal> {
+        let scale = self.flag("scale", false);
+        if scale && self.flag("wipe", false) {
+            return Err(Refusal::BadRequest("give either scale or wipe".to_owned()));
+        }
+        Ok(scale)
     }
 }
 
-/// Percent escapes; a malformed one stays as it is.
-fn unescape(text: &str) -> String {
+/// Percent escapes; a malformed one stays as it is. In a query a plus is a blank.
+fn unescape(text: &str, is_query: bool) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -82,7 +136,7 @@ fn unescape(text: &str) -> String {
                 out.push(byte);
                 at += 2;
             }
-            (b'+', _) => out.push(b' '),
+            (b'+', _) if is_query => out.push(b' '),
             (byte, _) => out.push(byte),
         }
         at += 1;
@@ -91,94 +145,133 @@ fn unescape(text: &str) -> String {
 }
 
 fn decode(parts: &Parts, body: &Bytes) -> Result<Option<Request>, Refusal> {
-    let path = unescape(parts.uri.path());
+    let path = unescape(parts.uri.path(), false);
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).skip(1).collect();
     let query = Query::of(parts);
-    let get = parts.method == Method::GET || parts.method == Method::HEAD;
+    let is = |wanted: Method| parts.method == wanted;
+    let get = is(Method::GET) || is(Method::HEAD);
     match segments.split_first() {
-        Some((&"apps", rest)) => apps(&parts.method, rest, &query, body),
-        Some((&"tasks", [])) if get => Ok(Some(Request::Tasks { id: None })),
-        Some((&"tasks", ["delete"])) if parts.method == Method::POST => {
-            let body = json_body(body)?;
-            let ids = body["ids"].as_array().ok_or_else(|| shape("/ids", "must be a list of task ids"))?;
-            let ids = ids.iter().filter_map(|id| id.as_str().map(str::to_owned)).collect();
-            Ok(Some(Request::KillTasks {
-                id: None,
-                tasks: Some(ids),
-                scale: query.flag("scale", false),
-                single: false,
-            }))
-        }
+        Some((&"apps", rest)) if get => read_apps(rest, &query),
+        Some((&"apps", rest)) => change_apps(&parts.method, rest, &query, body),
+        Some((&"tasks", [])) if get => Ok(Some(Request::Tasks { id: None, status: query.statuses()? })),
+        Some((&"tasks", ["delete"])) if is(Method::POST) => delete_tasks(&query, body).map(Some),
         Some((&"deployments", [])) if get => Ok(Some(Request::Deployments)),
+        Some((&"deployments", [id])) if is(Method::DELETE) => {
+            let force = query.flag("force", false);
+            Ok(Some(Request::CancelDeployment { id: (*id).to_owned(), force }))
+        }
         Some((&"queue", [])) if get => Ok(Some(Request::Queue)),
-        Some((&"queue", [id @ .., "delay"])) if parts.method == Method::DELETE => {
+        Some((&"queue", [id @ .., "delay"])) if is(Method::DELETE) => {
             Ok(Some(Request::ResetDelay { id: absolute(id) }))
         }
         Some((&"info", [])) if get => Ok(Some(Request::Info)),
         Some((&"leader", [])) if get => Ok(Some(Request::Leader)),
         Some((&"explain", id)) if get && !id.is_empty() => Ok(Some(Request::Explain { id: absolute(id) })),
-        Some((&("tasks" | "deployments" | "queue" | "info" | "leader" | "explain"), [])) => Ok(None),
-        Some((&("groups" | "pods" | "events" | "plugins" | "deployments"), _)) => {
+        Some((
+            &("tasks" | "deployments" | "queue" | "info" | "leader" | "explain"),
+            [] | ["delete"] | [.., "delay"],
+        ))
+        | Some((&"deployments", [_])) => Ok(None),
+        Some((&("groups" | "pods" | "events" | "plugins"), _)) => {
             Err(Refusal::NotImplemented(format!("/v2/{} is not built yet", segments.join("/"))))
         }
         _ => Err(Refusal::NotFound(format!("there is no /v2/{}", segments.join("/")))),
     }
 }
 
+fn delete_tasks(query: &Query, body: &Bytes) -> Result<Request, Refusal> {
+    let body = json_body(body)?;
+    let wrong = || shape("/ids", "must be a list of task ids");
+    let ids = body.get("ids").and_then(Value::as_array).ok_or_else(wrong)?;
+    let ids: Option<Vec<String>> = ids.iter().map(|id| id.as_str().map(str::to_owned)).collect();
+    Ok(Request::KillTasks {
+        id: None,
+        host: None,
+        tasks: Some(ids.ok_or_else(wrong)?),
+        scale: query.scale()?,
+        force: query.flag("force", false),
+        single: false,
+    })
+}
+
 fn absolute(segments: &[&str]) -> String {
     format!("/{}", segments.join("/"))
 }
 
-fn apps(method: &Method, rest: &[&str], query: &Query, body: &Bytes) -> Result<Option<Request>, Refusal> {
-    let force = query.flag("force", false);
-    let partial = query.flag("partialUpdate", true);
-    let scale = query.flag("scale", false);
-    let is = |wanted: Method| *method == wanted;
-    let get = is(Method::GET) || is(Method::HEAD);
+fn read_apps(rest: &[&str], query: &Query) -> Result<Option<Request>, Refusal> {
+    let text = |name: &str| query.get(name).map(str::to_owned);
+    let embed = query.embed();
     Ok(Some(match rest {
-        [] if get => Request::ListApps {
-            cmd: query.get("cmd").map(str::to_owned),
-            id: query.get("id").map(str::to_owned),
-            tasks: query.embeds("tasks") || query.embeds("failures"),
-        },
-        [] if is(Method::POST) => {
-            let app = json_body(body)?;
-            let id = app["id"].as_str().ok_or_else(|| shape("/id", "must be given"))?.to_owned();
-            let mut app = app;
-            app["id"] = json!(format!("/{}", id.trim_start_matches('/')));
-            Request::PutApps { apps: vec![app], partial: false, force, create: true }
-        }
-        [] if is(Method::PUT) || is(Method::PATCH) => {
-            let list =
-                json_body(body)?.as_array().cloned().ok_or_else(|| shape("/", "must be a list of apps"))?;
-            Request::PutApps { apps: list, partial, force, create: false }
-        }
-        [] => return Ok(None),
-        [id @ .., "restart"] if is(Method::POST) => Request::RestartApp { id: absolute(id), force },
-        [id @ .., "versions"] if get => Request::Versions { id: absolute(id) },
-        [id @ .., "versions", version] if get => {
+        [] => Request::ListApps { cmd: text("cmd"), id: text("id"), labels: query.labels()?, embed },
+        [group @ .., "*"] => Request::GroupApps { group: absolute(group), embed },
+        [group @ .., "*", "tasks"] => Request::GroupTasks { group: absolute(group) },
+        [id @ .., "versions"] => Request::Versions { id: absolute(id) },
+        [id @ .., "versions", version] => {
             Request::Version { id: absolute(id), version: (*version).to_owned() }
         }
-        [id @ .., "tasks"] if get => Request::Tasks { id: Some(absolute(id)) },
-        [id @ .., "tasks"] if is(Method::DELETE) => {
-            Request::KillTasks { id: Some(absolute(id)), tasks: None, scale, single: false }
+        [id @ .., "tasks"] => Request::Tasks { id: Some(absolute(id)), status: Vec::new() },
+        [.., "restart"] | [.., "tasks", _] => return Ok(None),
+        id => Request::GetApp { id: absolute(id), embed },
+    }))
+}
+
+fn change_apps(
+    method: &Method,
+    rest: &[&str],
+    query: &Query,
+    body: &Bytes,
+) -> Result<Option<Request>, Refusal> {
+    let force = query.flag("force", false);
+    let is = |wanted: Method| *method == wanted;
+    let mode = match *method {
+        Method::PATCH => Some(Mode::Patch),
+        Method::PUT if query.flag("partialUpdate", true) => Some(Mode::Update),
+        Method::PUT => Some(Mode::Replace),
+        _ => None,
+    };
+    Ok(Some(match (rest, mode) {
+        ([], None) if is(Method::POST) => {
+            let mut app = json_body(body)?;
+            let id = app.get("id").and_then(Value::as_str).ok_or_else(|| shape("/id", "must be given"))?;
+            app["id"] = json!(format!("/{}", id.trim_start_matches('/')));
+            Request::PutApps { apps: vec![app], mode: Mode::Create, single: false, force }
         }
-        [id @ .., "tasks", task] if is(Method::DELETE) => Request::KillTasks {
+        ([], Some(mode)) => {
+            let Value::Array(apps) = json_body(body)? else {
+                return Err(shape("/", "must be a list of apps"));
+            };
+            Request::PutApps { apps, mode, single: false, force }
+        }
+        ([], None) => return Ok(None),
+        ([id @ .., "restart"], None) if is(Method::POST) => Request::RestartApp { id: absolute(id), force },
+        ([id @ .., "tasks"], None) if is(Method::DELETE) => Request::KillTasks {
             id: Some(absolute(id)),
+            host: query.get("host").filter(|host| *host != "*").map(str::to_owned),
+            tasks: None,
+            scale: query.scale()?,
+            force,
+            single: false,
+        },
+        ([id @ .., "tasks", task], None) if is(Method::DELETE) => Request::KillTasks {
+            id: Some(absolute(id)),
+            host: None,
             tasks: Some(vec![(*task).to_owned()]),
-            scale,
+            scale: query.scale()?,
+            force,
             single: true,
         },
-        [.., "restart" | "versions" | "tasks"] => return Ok(None),
-        id if get => Request::GetApp { id: absolute(id) },
-        id if is(Method::DELETE) => Request::DeleteApp { id: absolute(id) },
-        id if is(Method::PUT) || is(Method::PATCH) => {
+        ([.., "restart" | "versions" | "tasks"], _) => return Ok(None),
+        (id, None) if is(Method::DELETE) => {
+            // An app that goes may go while it is being deployed.
+            Request::DeleteApp { id: absolute(id), force: query.flag("force", true) }
+        }
+        (id, Some(mode)) => {
             let mut app = json_body(body)?;
             if !app.is_object() {
                 return Err(shape("/", "an app must be an object"));
             }
             app["id"] = json!(absolute(id));
-            Request::PutApps { apps: vec![app], partial, force, create: false }
+            Request::PutApps { apps: vec![app], mode, single: true, force }
         }
         _ => return Ok(None),
     }))
@@ -212,15 +305,18 @@ fn document(status: StatusCode, body: &Value) -> HttpResponse<Body> {
     response
 }
 
+fn empty(status: StatusCode) -> HttpResponse<Body> {
+    let mut response = HttpResponse::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
 fn success(answer: Response) -> HttpResponse<Body> {
     let mut response = match &answer.done {
         Done::Ok => document(StatusCode::OK, &answer.body),
         Done::Created(_) => document(StatusCode::CREATED, &answer.body),
-        Done::Nothing => {
-            let mut empty = HttpResponse::new(Body::empty());
-            *empty.status_mut() = StatusCode::NO_CONTENT;
-            empty
-        }
+        Done::Accepted => empty(StatusCode::ACCEPTED),
+        Done::Nothing => empty(StatusCode::NO_CONTENT),
     };
     let mut insert = |name: &'static str, value: &str| {
         // Ids are letters, digits, slashes and hyphens: always a header.

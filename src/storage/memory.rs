@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use super::store::MAX_KEY;
 use super::{Batch, Change, Pair, Store, StoreError};
 
 /// Pairs in memory.
@@ -22,6 +23,9 @@ impl Store for MemoryStore {
         let mut pairs = self.pairs.lock().unwrap_or_else(PoisonError::into_inner);
         for change in batch.changes {
             match change {
+                Change::Put(key, _) if key.len() > MAX_KEY => {
+                    return Err(StoreError::Failed(format!("a key of {} bytes is too long", key.len())));
+                }
                 Change::Put(key, value) => {
                     pairs.insert(key, value);
                 }

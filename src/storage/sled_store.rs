@@ -11,17 +11,21 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use super::store::MAX_KEY;
 use super::{Batch, Change, Pair, Store, StoreError};
 
 /// Content of a piece in bytes: sixteen of them on a page stay far below sled's limit for blobs.
 const PIECE: usize = 4_000;
 /// Layout of a piece.
 const FORMAT: u8 = 1;
+/// Attempts to get the lock of a store that was just closed.
+const LOCK_TRIES: u32 = 200;
+/// Pause between two attempts.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// sled's page cache in bytes.
 const CACHE: u64 = 32 * 1024 * 1024;
-/// Longest key in bytes.
-const MAX_KEY: usize = 256;
 
 /// How many pieces a value has, and those that were found.
 type Pieces = (u16, Vec<(u16, Vec<u8>)>);
@@ -41,6 +45,8 @@ pub struct SledStore {
 impl SledStore {
     /// Opens or creates the store in a directory that exists.
     ///
+    /// Blocks for up to two seconds while a store that was just closed lets its lock go.
+    ///
     /// # Errors
     /// `Locked` when another process has it open, `Damaged` when it cannot be read, `Failed` when the
     /// disk refuses.
@@ -50,10 +56,17 @@ impl SledStore {
         };
         let lock =
             File::create(path.join("lock")).map_err(|error| failed("cannot create a lock file", &error))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(locked(path)),
-            Err(TryLockError::Error(error)) => return Err(failed("cannot lock", &error)),
+        let mut tries = 0;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if tries < LOCK_TRIES => {
+                    tries += 1;
+                    std::thread::park_timeout(LOCK_PAUSE);
+                }
+                Err(TryLockError::WouldBlock) => return Err(locked(path)),
+                Err(TryLockError::Error(error)) => return Err(failed("cannot lock", &error)),
+            }
         }
         remove_unfinished_snapshots(path).map_err(|error| failed("cannot tidy up", &error))?;
         let db = match open_sled(path) {

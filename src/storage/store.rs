@@ -48,10 +48,13 @@ pub enum StoreError {
     Locked(String),
 }
 
+/// Longest key in bytes, in every store.
+pub(super) const MAX_KEY: usize = 256;
+
 /// A key and its value.
 pub type Pair = (Vec<u8>, Vec<u8>);
 
-/// An ordered key-value store. Keys are at most 256 bytes; values of any size.
+/// An ordered key-value store. Keys have at most 256 bytes; values may be of any size.
 pub trait Store: Send + Sync {
     /// Every pair whose key starts with `prefix`, in key order. Each value was verified against its
     /// checksum.

@@ -1,9 +1,13 @@
 //! End-to-end tests against the built program: real processes, real sockets, real signals.
 
+mod bad_inputs;
 mod cli;
 mod dev;
 mod docker;
 mod engine;
 mod http;
+mod kills;
+mod readme;
 mod services;
 mod support;
+mod v2;

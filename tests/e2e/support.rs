@@ -186,6 +186,17 @@ pub(crate) fn request(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> (u16, Vec<u8>) {
+    split_answer(&exchange(base, method, path, headers, body))
+}
+
+/// As [`request`], with the whole answer.
+pub(crate) fn exchange(
+    base: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Vec<u8> {
     let address = base.trim_start_matches("http://");
     let mut head = format!(
         "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n",
@@ -195,18 +206,22 @@ pub(crate) fn request(
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     head.push_str("\r\n");
-    raw(address, &[head.as_bytes(), body].concat())
+    send_bytes(address, &[head.as_bytes(), body].concat())
 }
 
 /// Sends bytes and reads the answer: status and body (chunks joined).
 pub(crate) fn raw(address: &str, bytes: &[u8]) -> (u16, Vec<u8>) {
-    let Ok(mut stream) = TcpStream::connect(address) else { return (0, Vec::new()) };
+    split_answer(&send_bytes(address, bytes))
+}
+
+fn send_bytes(address: &str, bytes: &[u8]) -> Vec<u8> {
+    let Ok(mut stream) = TcpStream::connect(address) else { return Vec::new() };
     stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
     // A server that refuses early may close before everything is written.
     let _ = stream.write_all(bytes);
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
-    split_answer(&answer)
+    answer
 }
 
 /// Status and body (chunks joined) of an HTTP/1.1 answer.

@@ -1,12 +1,13 @@
 //! What is written down, and how.
 //!
 //! `agent` the agent's id · `framework/<id>` FrameworkInfo · `task/<framework>/<task>` the TaskInfo
-//! with its container · `updates/<framework>/<task>` the updates that are not acknowledged. Each value
-//! begins with a version.
+//! with its container · `updates/<framework>/<task>` the last update that was acknowledged and those that
+//! were not · `run/<framework>/<task>` when it began to run, and a kill that was begun. Each value begins
+//! with a version.
 
 use prost::Message;
 
-use super::state::{Stream, Update};
+use super::state::{KillCause, Stream, Update};
 use crate::api::v1;
 use crate::base::id::{AgentId, ContainerId, FrameworkId, TaskId, Uuid};
 use crate::base::time::Timestamp;
@@ -28,9 +29,21 @@ pub(super) const AGENT: &[u8] = b"agent";
 pub(super) const FRAMEWORK: &[u8] = b"framework/";
 pub(super) const TASK: &[u8] = b"task/";
 pub(super) const UPDATES: &[u8] = b"updates/";
+pub(super) const RUN: &[u8] = b"run/";
 
-/// Ids are bounded, so both fit into a key; a separator that no id contains keeps them apart.
+/// What is known of a run beside its updates.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct RunRecord {
+    /// When it began to run.
+    pub(super) started: Option<Timestamp>,
+    /// Why it is being killed, and when SIGKILL follows.
+    pub(super) kill: Option<(KillCause, Timestamp)>,
+}
+
+/// Long ids are shortened, so that both fit into a key (the record itself holds the whole); a separator
+/// that no id contains keeps them apart.
 fn key(prefix: &[u8], parts: &[&str]) -> Vec<u8> {
+    let parts: Vec<String> = parts.iter().map(|part| short(part)).collect();
     [prefix, parts.join("\n").as_bytes()].concat()
 }
 
@@ -38,13 +51,21 @@ pub(super) fn framework_key(id: &FrameworkId) -> Vec<u8> {
     key(FRAMEWORK, &[id.as_str()])
 }
 
-/// Task keys are shortened to the checksum of a long id: the record itself holds the whole.
-pub(super) fn task_key(task: &Key) -> Vec<u8> {
-    key(TASK, &[&short(task.0.as_str()), &short(task.1.as_str())])
+fn key_of(prefix: &[u8], task: &Key) -> Vec<u8> {
+    key(prefix, &[task.0.as_str(), task.1.as_str()])
 }
 
 pub(super) fn updates_key(task: &Key) -> Vec<u8> {
-    key(UPDATES, &[&short(task.0.as_str()), &short(task.1.as_str())])
+    key_of(UPDATES, task)
+}
+
+pub(super) fn run_key(task: &Key) -> Vec<u8> {
+    key_of(RUN, task)
+}
+
+/// Nothing is known of a task any more.
+pub(super) fn forget(task: &Key) -> Vec<Change> {
+    [TASK, UPDATES, RUN].map(|prefix| (key_of(prefix, task), None)).to_vec()
 }
 
 fn short(id: &str) -> String {
@@ -76,17 +97,48 @@ pub(super) fn task(key: &Key, info: &v1::TaskInfo, container_id: &ContainerId, t
         record.extend(part);
     }
     record.extend(info.encode_to_vec());
-    (task_key(key), Some(record))
+    (key_of(TASK, key), Some(record))
 }
 
 pub(super) fn updates(key: &Key, stream: &Stream) -> Change {
     let mut record = vec![VERSION];
-    for update in &stream.updates {
-        let bytes = update.status.encode_to_vec();
+    let mut add = |bytes: Vec<u8>| {
         record.extend(u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
         record.extend(bytes);
+    };
+    add(stream.acknowledged.as_ref().map(Message::encode_to_vec).unwrap_or_default());
+    for update in &stream.updates {
+        add(update.status.encode_to_vec());
     }
     (updates_key(key), Some(record))
+}
+
+/// Codes of kill causes on disk.
+const CAUSES: [(u8, KillCause); 4] = [
+    (1, KillCause::Asked),
+    (2, KillCause::Unhealthy),
+    (3, KillCause::MaxCompletionTime),
+    (4, KillCause::Framework),
+];
+
+pub(super) fn run(key: &Key, run: &RunRecord) -> Change {
+    let code = |cause: KillCause| CAUSES.iter().find(|(_, one)| *one == cause).map_or(0, |(code, _)| *code);
+    let nanos = |time: Option<Timestamp>| time.map_or(i64::MIN, Timestamp::nanos).to_be_bytes();
+    let mut record = vec![VERSION, run.kill.map_or(0, |(cause, _)| code(cause))];
+    record.extend(nanos(run.started));
+    record.extend(nanos(run.kill.map(|(_, by)| by)));
+    (run_key(key), Some(record))
+}
+
+pub(super) fn read_run(bytes: &[u8]) -> Option<RunRecord> {
+    let (head, rest) = bytes.split_first_chunk::<2>()?;
+    let (started, rest) = rest.split_first_chunk::<8>()?;
+    let (by, _) = rest.split_first_chunk::<8>()?;
+    let time = |bytes: &[u8; 8]| {
+        Some(i64::from_be_bytes(*bytes)).filter(|nanos| *nanos != i64::MIN).map(Timestamp::from_nanos)
+    };
+    let cause = CAUSES.iter().find(|(code, _)| *code == head[1]).map(|(_, cause)| *cause);
+    (head[0] == VERSION).then(|| RunRecord { started: time(started), kill: cause.zip(time(by)) })
 }
 
 /// A part with its length before it.
@@ -111,8 +163,13 @@ pub(super) fn read_task(bytes: &[u8]) -> Option<(FrameworkId, TaskRecord)> {
     (*version == VERSION).then_some((text(framework_id)?.into(), record))
 }
 
-pub(super) fn read_updates(bytes: &[u8]) -> Option<Vec<Update>> {
-    let (version, mut rest) = bytes.split_first()?;
+/// The last acknowledged status, and the updates that wait.
+type Updates = (Option<v1::TaskStatus>, Vec<Update>);
+
+pub(super) fn read_updates(bytes: &[u8]) -> Option<Updates> {
+    let (version, rest) = bytes.split_first()?;
+    let (first, mut rest) = part(rest)?;
+    let acknowledged = if first.is_empty() { None } else { Some(v1::TaskStatus::decode(first).ok()?) };
     let mut updates = Vec::new();
     while !rest.is_empty() {
         let (bytes, more) = part(rest)?;
@@ -121,5 +178,5 @@ pub(super) fn read_updates(bytes: &[u8]) -> Option<Vec<Update>> {
         updates.push(Update { status, uuid, durable: true });
         rest = more;
     }
-    (*version == VERSION).then_some(updates)
+    (*version == VERSION).then_some((acknowledged, updates))
 }

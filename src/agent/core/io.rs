@@ -71,6 +71,11 @@ pub enum Effect {
     },
     /// Start a container.
     Launch(Box<LaunchSpec>),
+    /// Give a launch up that has not answered yet; [`Input::LaunchFailed`] or [`Input::Started`] follows.
+    Abandon {
+        /// Which.
+        container_id: ContainerId,
+    },
     /// Send a signal to a container.
     Signal {
         /// Which.
@@ -94,6 +99,8 @@ pub enum Effect {
         /// Which.
         container_id: ContainerId,
     },
+    /// The master is silent: drop the connection and look for another.
+    Reconnect,
     /// The master does not want this agent: end everything.
     Shutdown {
         /// Why.

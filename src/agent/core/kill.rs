@@ -1,15 +1,17 @@
 //! The kill ladder: ask to end, wait, end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::checkpoint;
 use super::container::{Kind, Signal};
 use super::io::Effect;
-use super::state::{Agent, KillCause, Killing, Phase};
+use super::state::{Agent, KillCause, Killing, Phase, Task};
 use crate::api::peer;
 use crate::api::v1::framework_info::capability::Type as Capability;
 use crate::api::v1::task_status::{Reason, Source};
 use crate::api::v1::{self, TaskState as State};
-use crate::base::id::{FrameworkId, TaskId};
+use crate::base::id::{ContainerId, FrameworkId, TaskId};
 use crate::base::time::Now;
 
 /// Grace of process tasks without a kill policy (Mesos command executor).
@@ -26,7 +28,9 @@ impl Agent {
     pub(super) fn kill_task(&mut self, kill: &peer::KillTask, now: Now, effects: &mut Vec<Effect>) {
         let key = (FrameworkId::new(&kill.framework_id.value), TaskId::new(&kill.task_id.value));
         let Some(task) = self.tasks.get(&key) else {
-            self.report_unknown(&key, Reason::ExecutorTerminated, "cannot find executor", now, effects);
+            let (reason, message) =
+                (Reason::ExecutorTerminated, "the task to be killed is not on this agent");
+            self.report_unknown(&key, kill.framework.as_ref(), reason, message, now, effects);
             return;
         };
         if task.phase == Phase::Ended {
@@ -56,10 +60,23 @@ impl Agent {
         }
         // A later kill may shorten the remaining time, never lengthen it.
         killing.escalate = killing.escalate.map(|old| old.min(until));
+        let left = killing.escalate.map_or(Duration::ZERO, |at| at.since(now.mono));
+        task.run.kill = Some((killing.cause, now.wall.after(left)));
         task.checks.stop();
-        // Before the container runs there is nothing to signal: launching looks at `killing`.
-        if is_first && matches!(task.phase, Phase::Running(_)) {
-            self.begin_kill(key, now, effects);
+        match task.phase {
+            Phase::Running(_) => {
+                // An agent that restarts goes on where this one stood.
+                let change = checkpoint::run(key, &task.run);
+                self.persist(vec![change], None, effects);
+                if is_first {
+                    self.begin_kill(key, now, effects);
+                }
+            }
+            Phase::Launching if is_first => {
+                effects.push(Effect::Abandon { container_id: task.spec.container_id.clone() });
+            }
+            // Before the containerizer was asked: `launch_recorded` looks at `killing`.
+            Phase::Recording | Phase::Launching | Phase::Ended => {}
         }
     }
 
@@ -116,34 +133,39 @@ impl Agent {
         }
     }
 
-    /// A task that this agent does not know: its scheduler hears so, reliably.
+    /// A task that this agent does not know: its scheduler hears so, until it acknowledges. Of a framework
+    /// of which nothing is known nobody hears.
     pub(super) fn report_unknown(
         &mut self,
         key: &(FrameworkId, TaskId),
+        framework: Option<&v1::FrameworkInfo>,
         reason: Reason,
         message: &str,
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
         let Some(agent_id) = self.id.clone() else { return };
+        let known = self.frameworks.get(&key.0).cloned();
+        let Some(framework) = known.or_else(|| framework.cloned().map(Arc::new)) else { return };
+        self.frameworks.insert(key.0.clone(), Arc::clone(&framework));
+        let info = Arc::new(v1::TaskInfo {
+            task_id: v1::TaskId { value: key.1.to_string() },
+            agent_id: v1::AgentId { value: agent_id.to_string() },
+            ..Default::default()
+        });
+        let container_id = ContainerId::from(self.chance.uuid().to_string());
+        let spec = self.spec(&agent_id, &framework, &key.0, &info, container_id.clone());
+        let changes = vec![
+            checkpoint::framework(&key.0, &framework),
+            checkpoint::task(key, &info, &container_id, now.wall),
+        ];
+        let task = Task { stranger: true, ..Task::new(info, key.0.clone(), spec, Phase::Ended) };
+        self.tasks.insert(key.clone(), task);
+        self.containers.insert(container_id, key.clone());
+        self.persist(changes, None, effects);
         let partition_aware = self.is_capable(&key.0, Capability::PartitionAware);
         let state = if partition_aware { State::TaskDropped } else { State::TaskLost };
-        let status = v1::TaskStatus {
-            task_id: v1::TaskId { value: key.1.to_string() },
-            state: state.into(),
-            message: Some(message.to_owned()),
-            source: Some(Source::Agent.into()),
-            reason: Some(reason.into()),
-            agent_id: Some(v1::AgentId { value: agent_id.to_string() }),
-            timestamp: Some(now.wall.seconds()),
-            uuid: Some(self.chance.uuid().0.to_vec()),
-            ..Default::default()
-        };
-        let update = peer::StatusUpdate {
-            framework_id: v1::FrameworkId { value: key.0.to_string() },
-            status,
-            latest_state: state.into(),
-        };
-        effects.push(Effect::Tell(Box::new(peer::from_agent::Message::Update(update))));
+        let message = Some(message.to_owned());
+        self.status(key, state, Some(reason), Source::Agent, message, None, now, effects);
     }
 }

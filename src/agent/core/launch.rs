@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::checkpoint::{self, RunRecord};
 use super::checks::Checks;
+use super::container::Kind;
 use super::container::{Exit, LaunchFailure, LaunchSpec, Started, UNLIMITED};
 use super::environment::{self, Subject};
 use super::io::Effect;
 use super::state::{Agent, KillCause, Phase, Stream, Task, Then, kind_of};
-use super::{checkpoint, container::Kind};
 use crate::api::peer;
 use crate::api::v1::task_status::{Reason, Source};
 use crate::api::v1::{self, TaskState as State};
@@ -40,32 +41,12 @@ impl Agent {
             checkpoint::framework(&framework_id, &framework),
             checkpoint::task(&key, &info, &spec.container_id, now.wall),
         ];
-        let task = Task {
-            info: Arc::clone(&info),
-            framework_id: framework_id.clone(),
-            spec,
-            phase: Phase::Recording,
-            state: State::TaskStaging,
-            last: None,
-            stream: Stream::default(),
-            killing: None,
-            complete_by: None,
-            checks: Checks::new(&info),
-            early_exit: None,
-        };
+        let task = Task::new(Arc::clone(&info), framework_id.clone(), spec, Phase::Recording);
         self.tasks.insert(key.clone(), task);
         self.containers.insert(container_id, key.clone());
-        if info.executor.is_some() || info.command.is_none() {
-            let message = "custom executors are not built yet: give the task a command";
-            self.end(
-                &key,
-                State::TaskError,
-                Some(Reason::TaskInvalid),
-                Source::Agent,
-                message.to_owned(),
-                now,
-                effects,
-            );
+        if let Some((state, reason, message)) = refusal(&info) {
+            self.persist(changes, None, effects);
+            self.end(&key, state, Some(reason), Source::Agent, message, now, effects);
             return;
         }
         self.persist(changes, Some(Then::Launch(framework_id, task_id)), effects);
@@ -168,9 +149,14 @@ impl Agent {
         let limit = task.info.max_completion_time.map(|limit| limit.nanoseconds).filter(|limit| *limit >= 0);
         task.complete_by =
             limit.map(|limit| now.mono.after(std::time::Duration::from_nanos(limit.unsigned_abs())));
+        task.run.started = Some(now.wall);
+        let record = limit.map(|_| checkpoint::run(&key, &task.run));
         task.checks.start(now.mono);
         let early_exit = task.early_exit.take();
         let kill = task.killing.is_some();
+        if let Some(record) = record {
+            self.persist(vec![record], None, effects);
+        }
         self.status(&key, State::TaskStarting, None, Source::Executor, None, None, now, effects);
         self.status(&key, State::TaskRunning, None, Source::Executor, None, data, now, effects);
         if let Some((exit, out_of_memory)) = early_exit {
@@ -188,7 +174,13 @@ impl Agent {
         effects: &mut Vec<Effect>,
     ) {
         let Some(key) = self.containers.get(container_id).cloned() else { return };
-        if self.tasks.get(&key).is_none_or(|task| task.phase != Phase::Launching) {
+        let Some(task) = self.tasks.get(&key).filter(|task| task.phase == Phase::Launching) else {
+            return;
+        };
+        if task.killing.is_some() {
+            let message = "killed while it was launched".to_owned();
+            let reason = Some(Reason::TaskKilledDuringLaunch);
+            self.end(&key, State::TaskKilled, reason, Source::Agent, message, now, effects);
             return;
         }
         match failure {
@@ -257,7 +249,7 @@ impl Agent {
     pub(super) fn drop_task(&mut self, key: &(FrameworkId, TaskId), effects: &mut Vec<Effect>) {
         let Some(task) = self.tasks.remove(key) else { return };
         self.containers.remove(&task.spec.container_id);
-        let mut changes = vec![(checkpoint::task_key(key), None), (checkpoint::updates_key(key), None)];
+        let mut changes = checkpoint::forget(key);
         if !self.tasks.keys().any(|(framework_id, _)| framework_id == &key.0) {
             self.frameworks.remove(&key.0);
             self.leaving.remove(&key.0);
@@ -265,6 +257,59 @@ impl Agent {
         }
         self.persist(changes, None, effects);
     }
+}
+
+impl Task {
+    pub(super) fn new(
+        info: Arc<v1::TaskInfo>,
+        framework_id: FrameworkId,
+        spec: LaunchSpec,
+        phase: Phase,
+    ) -> Self {
+        Self {
+            checks: Checks::new(&info),
+            info,
+            framework_id,
+            spec,
+            phase,
+            state: State::TaskStaging,
+            last: None,
+            stream: Stream::default(),
+            killing: None,
+            complete_by: None,
+            early_exit: None,
+            run: RunRecord::default(),
+            stranger: false,
+        }
+    }
+}
+
+/// Why a task cannot be run here, whatever the containerizer says. What would not be isolated as it asks
+/// must not run at all.
+fn refusal(info: &v1::TaskInfo) -> Option<(State, Reason, String)> {
+    let Some(command) = info.command.as_ref().filter(|_| info.executor.is_none()) else {
+        let message = "custom executors are not built yet: give the task a command".to_owned();
+        return Some((State::TaskError, Reason::TaskInvalid, message));
+    };
+    let docker = kind_of(info) == Kind::Docker;
+    if !docker && command.shell() && command.value.is_none() {
+        let message = "a shell command needs a value".to_owned();
+        return Some((State::TaskFailed, Reason::ExecutorTerminated, message));
+    }
+    let container = info.container.as_ref().filter(|_| !docker)?;
+    let asked = [
+        ("mesos.image", container.mesos.as_ref().is_some_and(|mesos| mesos.image.is_some())),
+        ("volumes", !container.volumes.is_empty()),
+        ("network_infos", !container.network_infos.is_empty()),
+        ("hostname", container.hostname.is_some()),
+        ("linux_info", container.linux_info.is_some()),
+        ("rlimit_info", container.rlimit_info.is_some()),
+        ("tty_info", container.tty_info.is_some()),
+    ];
+    let (name, _) = asked.iter().find(|(_, asked)| *asked)?;
+    let message =
+        format!("'{name}' of a MESOS container is not built yet: use a DOCKER container, or leave it out");
+    Some((State::TaskFailed, Reason::ContainerLaunchFailed, message))
 }
 
 /// What the end of a container means for its task.

@@ -17,8 +17,9 @@ const VERSION: &str = "1.11.0";
 
 impl Agent {
     /// A connection stands: register, with everything that is here.
-    pub(super) fn on_connected(&mut self, effects: &mut Vec<Effect>) {
+    pub(super) fn on_connected(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.connected = true;
+        self.heard = now.mono;
         self.registered = false;
         let kinds = [
             Capability::MultiRole,
@@ -88,6 +89,7 @@ impl Agent {
     }
 
     pub(super) fn on_master(&mut self, message: to_agent::Message, now: Now, effects: &mut Vec<Effect>) {
+        self.heard = now.mono;
         match message {
             to_agent::Message::Registered(registered) => self.on_registered(&registered, now, effects),
             to_agent::Message::Ping(_) => {
@@ -125,6 +127,8 @@ impl Agent {
             self.persist(vec![checkpoint::agent(&id)], None, effects);
         }
         self.registered = true;
+        self.master_timeout =
+            Some(registered.master_timeout_ms).filter(|millis| *millis > 0).map(Duration::from_millis);
         let keys: Vec<(FrameworkId, TaskId)> = self.tasks.keys().cloned().collect();
         for key in keys {
             self.send_head(&key, now, effects);
@@ -137,13 +141,9 @@ impl Agent {
         for task_id in reconcile.task_ids {
             let key = (framework_id.clone(), TaskId::new(&task_id.value));
             if !self.tasks.contains_key(&key) {
-                self.report_unknown(
-                    &key,
-                    Reason::Reconciliation,
-                    "Reconciliation: Task is unknown to the agent",
-                    now,
-                    effects,
-                );
+                let message = "Reconciliation: Task is unknown to the agent";
+                let framework = reconcile.framework.as_ref();
+                self.report_unknown(&key, framework, Reason::Reconciliation, message, now, effects);
             }
         }
     }
@@ -157,7 +157,12 @@ impl Agent {
         }
         self.leaving.insert(id.clone());
         for key in keys {
-            if self.tasks.get(&key).is_some_and(|task| task.phase == Phase::Ended) {
+            let ended = self.tasks.get(&key).filter(|task| task.phase == Phase::Ended);
+            if let Some(task) = ended {
+                // Its end will not be written down any more, so this is when its container goes.
+                if task.stream.updates.back().is_some_and(|update| !update.durable) {
+                    effects.push(Effect::Forget { container_id: task.spec.container_id.clone() });
+                }
                 self.drop_task(&key, effects);
             } else {
                 self.kill(&key, KillCause::Framework, None::<Duration>, now, effects);

@@ -16,6 +16,10 @@ mod master;
 mod recover;
 mod state;
 mod streams;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tests_restart;
 
 pub use io::{Effect, Input};
 pub use state::{Agent, Config};

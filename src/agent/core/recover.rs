@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::checkpoint;
-use super::checks::Checks;
-use super::container::{LaunchSpec, Survivor, SurvivorState};
+use super::container::{LaunchSpec, Signal, Survivor, SurvivorState};
 use super::io::Effect;
-use super::state::{Agent, Phase, Stream, Task, is_terminal};
+use super::state::{Agent, Killing, Phase, Stream, Task, is_terminal};
 use crate::api::v1::task_status::Reason;
 use crate::api::v1::{self, TaskState as State};
 use crate::base::id::{AgentId, ContainerId, FrameworkId, TaskId};
@@ -38,11 +38,16 @@ impl Agent {
         for (key, value) in below(checkpoint::TASK) {
             let (framework_id, record) = checkpoint::read_task(value).ok_or_else(|| damaged(key))?;
             let id = (framework_id, TaskId::new(&record.info.task_id.value));
-            let updates = match values.get(checkpoint::updates_key(&id).as_slice()) {
+            let (acknowledged, updates) = match values.get(checkpoint::updates_key(&id).as_slice()) {
                 Some(value) => checkpoint::read_updates(value).ok_or_else(|| damaged(key))?,
-                None => Vec::new(),
+                None => (None, Vec::new()),
             };
-            known.extend(self.recover_task(id, record, updates));
+            let run = match values.get(checkpoint::run_key(&id).as_slice()) {
+                Some(value) => checkpoint::read_run(value).ok_or_else(|| damaged(key))?,
+                None => checkpoint::RunRecord::default(),
+            };
+            let stream = Stream { updates: updates.into(), acknowledged, ..Stream::default() };
+            known.extend(self.recover_task(id, record, stream, run));
         }
         Ok(known)
     }
@@ -52,28 +57,28 @@ impl Agent {
         &mut self,
         key: (FrameworkId, TaskId),
         record: checkpoint::TaskRecord,
-        updates: Vec<super::state::Update>,
+        stream: Stream,
+        run: checkpoint::RunRecord,
     ) -> Option<LaunchSpec> {
         let agent_id = self.id.clone()?;
         let framework = self.frameworks.get(&key.0).cloned()?;
         let info = Arc::new(record.info);
         let spec = self.spec(&agent_id, &framework, &key.0, &info, record.container_id.clone());
-        let last = updates.last().map(|update| update.status.clone());
+        let newest = stream.updates.back().map(|update| &update.status);
+        let last = newest.or(stream.acknowledged.as_ref()).cloned();
         let ended = last.as_ref().is_some_and(|last| is_terminal(last.state));
         let state =
             last.as_ref().and_then(|last| State::try_from(last.state).ok()).unwrap_or(State::TaskStaging);
+        let phase = if ended { Phase::Ended } else { Phase::Launching };
+        // Whoever never ran here has no executor in its only status.
+        let stranger = ended && last.as_ref().is_some_and(|last| last.executor_id.is_none());
         let task = Task {
-            info: Arc::clone(&info),
-            framework_id: key.0.clone(),
-            spec: spec.clone(),
-            phase: if ended { Phase::Ended } else { Phase::Launching },
             state,
             last,
-            stream: Stream { updates: updates.into(), ..Stream::default() },
-            killing: None,
-            complete_by: None,
-            checks: Checks::new(&info),
-            early_exit: None,
+            stream,
+            run,
+            stranger,
+            ..Task::new(info, key.0.clone(), spec.clone(), phase)
         };
         self.tasks.insert(key.clone(), task);
         self.containers.insert(record.container_id, key);
@@ -95,6 +100,7 @@ impl Agent {
                 }
                 Some(SurvivorState::Ended { exit, .. }) => {
                     if let Some(task) = self.tasks.get_mut(&key) {
+                        task.killing = task.run.kill.map(|(cause, _)| Killing { escalate: None, cause });
                         task.phase = Phase::Running(super::container::Started {
                             pid: None,
                             addresses: Vec::new(),
@@ -135,10 +141,26 @@ impl Agent {
             return;
         }
         task.phase = Phase::Running(started);
-        task.checks.start(now.mono);
+        let limit = task.info.max_completion_time.map(|limit| limit.nanoseconds.max(0).unsigned_abs());
+        task.complete_by = limit.map(Duration::from_nanos).zip(task.run.started).map(|(limit, started)| {
+            // A wall clock that went back must not make it longer than it was.
+            now.mono.after(started.after(limit).since(now.wall).min(limit))
+        });
+        let killed = task.run.kill;
+        if let Some((cause, by)) = killed {
+            let escalate = Some(now.mono.after(by.since(now.wall)));
+            task.killing = Some(Killing { escalate, cause });
+        } else {
+            task.checks.start(now.mono);
+        }
         if task.state == State::TaskStarting {
             let source = v1::task_status::Source::Executor;
             self.status(key, State::TaskRunning, None, source, None, None, now, effects);
+        }
+        if killed.is_some() {
+            // Whether the first signal arrived is not known.
+            effects.push(Effect::Signal { container_id: container_id.clone(), signal: Signal::Term });
+            self.escalate_if_due(key, now, effects);
         }
     }
 }

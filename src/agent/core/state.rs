@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::checkpoint::RunRecord;
 use super::container::{Exit, Kind, LaunchSpec, Started};
 use super::io::{Effect, Input};
 use crate::api::v1;
@@ -97,13 +98,16 @@ pub(super) struct Update {
 #[derive(Clone, Debug)]
 pub(super) struct Stream {
     pub(super) updates: VecDeque<Update>,
+    /// The last that was acknowledged, unless it was the last of all.
+    pub(super) acknowledged: Option<v1::TaskStatus>,
     pub(super) resend: Option<Mono>,
     pub(super) backoff: Backoff,
 }
 
 impl Default for Stream {
     fn default() -> Self {
-        Self { updates: VecDeque::new(), resend: None, backoff: Backoff::new(RESEND.0, 2.0, RESEND.1) }
+        let backoff = Backoff::new(RESEND.0, 2.0, RESEND.1);
+        Self { updates: VecDeque::new(), acknowledged: None, resend: None, backoff }
     }
 }
 
@@ -122,6 +126,10 @@ pub(super) struct Task {
     pub(super) checks: super::checks::Checks,
     /// How it ended while the agent was away, or before it was known to run.
     pub(super) early_exit: Option<(Exit, bool)>,
+    /// What is written down of its run.
+    pub(super) run: RunRecord,
+    /// It never was here: only its end is told, because somebody asked.
+    pub(super) stranger: bool,
 }
 
 /// The agent.
@@ -134,6 +142,9 @@ pub struct Agent {
     pub(super) registered: bool,
     /// Every task is being ended; no other begins.
     pub(super) stopping: bool,
+    /// Silence after which another master is looked for, and when the master was heard last.
+    pub(super) master_timeout: Option<Duration>,
+    pub(super) heard: Mono,
     pub(super) frameworks: BTreeMap<FrameworkId, Arc<v1::FrameworkInfo>>,
     /// Frameworks whose tasks are being ended; their updates are not wanted.
     pub(super) leaving: BTreeSet<FrameworkId>,
@@ -164,6 +175,8 @@ impl Agent {
             connected: false,
             registered: false,
             stopping: false,
+            master_timeout: None,
+            heard: Mono::default(),
             frameworks: BTreeMap::new(),
             leaving: BTreeSet::new(),
             tasks: BTreeMap::new(),
@@ -189,7 +202,7 @@ impl Agent {
     /// Handles one input.
     pub fn handle(&mut self, input: Input, now: Now, effects: &mut Vec<Effect>) {
         match input {
-            Input::Connected => self.on_connected(effects),
+            Input::Connected => self.on_connected(now, effects),
             Input::Disconnected => self.on_disconnected(),
             Input::Master(message) => self.on_master(*message, now, effects),
             Input::Started { container_id, started } => self.on_started(&container_id, started, now, effects),
@@ -208,26 +221,41 @@ impl Agent {
         }
     }
 
+    /// Whether a master has admitted this agent over the connection that stands.
+    #[must_use]
+    pub fn is_registered(&self) -> bool {
+        self.registered
+    }
+
     /// When [`Input::Tick`] has something to do.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
-        self.tasks
-            .values()
-            .flat_map(|task| {
-                let resend = task.stream.resend.filter(|_| self.registered);
-                let escalate = task.killing.as_ref().and_then(|killing| killing.escalate);
-                [resend, escalate, task.complete_by, task.checks.next_deadline()]
-            })
-            .flatten()
-            .min()
+        let tasks = self.tasks.values().flat_map(|task| {
+            let resend = task.stream.resend.filter(|_| self.registered);
+            let running = matches!(task.phase, Phase::Running(_));
+            let killing = task.killing.as_ref().filter(|_| running);
+            let escalate = killing.and_then(|killing| killing.escalate);
+            [resend, escalate, task.complete_by, task.checks.next_deadline()]
+        });
+        tasks.flatten().chain(self.silence_deadline()).min()
+    }
+
+    /// When the master has been silent for too long.
+    fn silence_deadline(&self) -> Option<Mono> {
+        self.master_timeout.filter(|_| self.connected).map(|timeout| self.heard.after(timeout))
     }
 
     fn on_tick(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.silence_deadline().is_some_and(|at| at <= now.mono) {
+            self.on_disconnected();
+            effects.push(Effect::Reconnect);
+        }
         let keys: Vec<(FrameworkId, TaskId)> = self.tasks.keys().cloned().collect();
         for key in keys {
             self.resend_if_due(&key, now, effects);
-            self.escalate_if_due(&key, now, effects);
+            // The end of its time may shorten a kill that is under way.
             self.complete_if_due(&key, now, effects);
+            self.escalate_if_due(&key, now, effects);
             self.check_if_due(&key, now, effects);
         }
     }

@@ -37,16 +37,13 @@ impl Agent {
             reason: reason.map(Into::into),
             data,
             agent_id,
-            executor_id: Some(v1::ExecutorId { value: task.info.task_id.value.clone() }),
+            executor_id: (!task.stranger).then(|| v1::ExecutorId { value: task.info.task_id.value.clone() }),
             timestamp: Some(now.wall.seconds()),
             uuid: Some(uuid.0.to_vec()),
             healthy,
             check_status: task.checks.status(),
-            container_status: Some(container_status(
-                &task.spec.container_id.to_string(),
-                &task.phase,
-                own_address,
-            )),
+            container_status: (!task.stranger)
+                .then(|| container_status(task.spec.container_id.as_str(), &task.phase, own_address)),
             ..Default::default()
         };
         task.state = state;
@@ -115,7 +112,7 @@ impl Agent {
         let Some(task) = self.tasks.get_mut(&key) else { return };
         let head = task.stream.updates.front().filter(|head| head.uuid.0.as_slice() == acknowledge.uuid);
         let Some(ended) = head.map(|head| is_terminal(head.status.state)) else { return };
-        task.stream.updates.pop_front();
+        task.stream.acknowledged = task.stream.updates.pop_front().map(|head| head.status);
         task.stream.resend = None;
         task.stream.backoff.reset();
         if ended {

@@ -1,10 +1,10 @@
 //! The loop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::handle::Shared;
 use crate::agent::core::container::{ContainerEvent, Kind, LaunchFailure, LaunchSpec, Probe, Survivor};
@@ -41,6 +41,27 @@ enum Event {
     Input(Input),
 }
 
+/// Where inputs come from.
+struct Inbox {
+    events: mpsc::UnboundedReceiver<Event>,
+    writes: mpsc::UnboundedReceiver<Persisted>,
+    reports: mpsc::UnboundedReceiver<ContainerEvent>,
+    from_master: Option<mpsc::Receiver<peer::ToAgent>>,
+    shutdown: Shutdown,
+    haste: Shutdown,
+    /// When tasks that still run are ended, once the agent stops.
+    stop_by: Option<tokio::time::Instant>,
+}
+
+/// What the loop does next.
+enum Next {
+    Input(Input),
+    /// Waits again.
+    Nothing,
+    /// Ends what still runs, and itself.
+    Stop,
+}
+
 /// The loop's own state.
 struct Running {
     agent: Agent,
@@ -49,8 +70,30 @@ struct Running {
     launches: Arc<Semaphore>,
     kinds: BTreeMap<ContainerId, Kind>,
     to_master: Option<mpsc::Sender<peer::FromAgent>>,
+    /// What the master has no room for yet. Bounded by the tasks: an update and an answer each; gone with
+    /// the connection, because updates are sent again over the next one.
+    outbox: VecDeque<peer::FromAgent>,
+    /// Launches on their way, each with the means to give it up.
+    giving_up: BTreeMap<ContainerId, oneshot::Sender<()>>,
     backoff: Backoff,
     refused: Option<String>,
+    /// The master was not heard for too long.
+    silent: bool,
+}
+
+impl Running {
+    /// Sends the next message when the master has room for it; pending while there is none. False: the
+    /// connection is gone.
+    async fn send_one(&mut self) -> bool {
+        let Some(master) = self.to_master.as_ref().filter(|_| !self.outbox.is_empty()) else {
+            return std::future::pending().await;
+        };
+        let Ok(permit) = master.reserve().await else { return false };
+        if let Some(message) = self.outbox.pop_front() {
+            permit.send(message);
+        }
+        true
+    }
 }
 
 impl Member {
@@ -67,71 +110,94 @@ impl Member {
 
     pub(super) async fn run(
         self,
-        mut reports: mpsc::UnboundedReceiver<ContainerEvent>,
-        mut shutdown: Shutdown,
+        reports: mpsc::UnboundedReceiver<ContainerEvent>,
+        shutdown: Shutdown,
     ) -> Result<(), Fatal> {
-        let (mut running, mut inbox, mut writes) = self.begin()?;
+        let (mut running, events, writes) = self.begin()?;
         self.recover(&mut running).await?;
         self.connect(&running, Duration::ZERO);
-        let mut from_master: Option<mpsc::Receiver<peer::ToAgent>> = None;
-        // When tasks that still run are ended, once the agent stops.
-        let mut stop_by: Option<tokio::time::Instant> = None;
-        let mut haste = shutdown.clone();
+        let haste = shutdown.clone();
+        let mut inbox = Inbox { events, writes, reports, from_master: None, shutdown, haste, stop_by: None };
         loop {
-            let deadline = running.agent.next_deadline().map(|deadline| self.clock.instant(deadline));
-            let input = tokio::select! {
-                write = writes.recv() => match write {
-                    Some(Ok(seq)) => Input::Persisted { seq },
-                    Some(Err(error)) => return Err(disk(&error.to_string())),
-                    None => return Err(disk("the storage thread ended")),
-                },
-                Some(event) = inbox.recv() => match event {
-                    Event::Input(input) => input,
-                    Event::Link(link) => {
-                        from_master = self.on_link(&mut running, link);
-                        if from_master.is_none() {
-                            continue;
-                        }
-                        Input::Connected
-                    }
-                },
-                Some(ContainerEvent::Exited { container_id, exit, out_of_memory, .. }) = reports.recv() => {
-                    Input::Exited { container_id, exit, out_of_memory }
-                }
-                message = next_message(&mut from_master) => match message {
-                    Some(message) => match message.message {
-                        Some(message) => Input::Master(Box::new(message)),
-                        // A message of a later version.
-                        None => continue,
-                    },
-                    None => {
-                        from_master = None;
-                        running.to_master = None;
-                        let pause = running.backoff.next_delay();
-                        self.connect(&running, pause);
-                        Input::Disconnected
-                    }
-                },
-                () = sleep_until(deadline) => Input::Tick,
-                () = shutdown.requested(), if stop_by.is_none() => match self.stop_by() {
-                    Some(at) => {
-                        stop_by = Some(at);
-                        Input::Stop
-                    }
-                    None => return self.stop().await,
-                },
-                () = time_is_up(stop_by, &mut haste) => return self.stop().await,
+            let input = match self.next(&mut running, &mut inbox).await? {
+                Next::Input(input) => input,
+                Next::Nothing => continue,
+                Next::Stop => return self.stop().await,
             };
+            if let Input::Started { container_id, .. } | Input::LaunchFailed { container_id, .. } = &input {
+                running.giving_up.remove(container_id);
+            }
             let mut effects = Vec::new();
             running.agent.handle(input, self.clock.now(), &mut effects);
+            if running.agent.is_registered() {
+                running.backoff.reset();
+            }
             self.perform(&mut running, effects);
+            if std::mem::take(&mut running.silent) {
+                tracing::warn!("the master is silent; looking for it again");
+                inbox.from_master = None;
+                self.reconnect(&mut running);
+            }
             if let Some(reason) = running.refused.take() {
                 return Err(refused(&reason));
             }
-            if stop_by.is_some() && running.agent.is_idle() {
+            if inbox.stop_by.is_some() && running.agent.is_idle() {
                 return self.stop().await;
             }
         }
+    }
+
+    /// Waits for whatever comes first.
+    async fn next(&self, running: &mut Running, inbox: &mut Inbox) -> Result<Next, Fatal> {
+        let deadline = running.agent.next_deadline().map(|deadline| self.clock.instant(deadline));
+        Ok(Next::Input(tokio::select! {
+            write = inbox.writes.recv() => match write {
+                Some(Ok(seq)) => Input::Persisted { seq },
+                Some(Err(error)) => return Err(disk(&error.to_string())),
+                None => return Err(disk("the storage thread ended")),
+            },
+            Some(event) = inbox.events.recv() => match event {
+                Event::Input(input) => input,
+                Event::Link(link) => {
+                    inbox.from_master = self.on_link(running, link);
+                    if inbox.from_master.is_none() {
+                        return Ok(Next::Nothing);
+                    }
+                    Input::Connected
+                }
+            },
+            Some(ContainerEvent::Exited { container_id, exit, out_of_memory, .. }) = inbox.reports.recv() => {
+                Input::Exited { container_id, exit, out_of_memory }
+            }
+            message = next_message(&mut inbox.from_master) => match message {
+                Some(message) => match message.message {
+                    Some(message) => Input::Master(Box::new(message)),
+                    // A message of a later version.
+                    None => return Ok(Next::Nothing),
+                },
+                None => {
+                    inbox.from_master = None;
+                    self.reconnect(running);
+                    Input::Disconnected
+                }
+            },
+            sent = running.send_one() => {
+                if !sent {
+                    // The receiving side says that the connection is gone.
+                    running.to_master = None;
+                }
+                return Ok(Next::Nothing);
+            }
+            () = sleep_until(deadline) => Input::Tick,
+            () = inbox.shutdown.requested(), if inbox.stop_by.is_none() => match self.stop_by() {
+                Some(at) => {
+                    inbox.stop_by = Some(at);
+                    Input::Stop
+                }
+                None => return Ok(Next::Stop),
+            },
+            () = time_is_up(inbox.stop_by, &mut inbox.haste) => return Ok(Next::Stop),
+        }))
     }
 
     /// The loop's state, and what reaches it.
@@ -150,8 +216,11 @@ impl Member {
             launches: Arc::new(Semaphore::new(LAUNCHES)),
             kinds: BTreeMap::new(),
             to_master: None,
+            outbox: VecDeque::new(),
+            giving_up: BTreeMap::new(),
             backoff: Backoff::new(RECONNECT.0, 2.0, RECONNECT.1),
             refused: None,
+            silent: false,
         };
         Ok((running, inbox, writes))
     }
@@ -187,7 +256,6 @@ impl Member {
         match link {
             Ok(link) => {
                 running.to_master = Some(link.to_master);
-                running.backoff.reset();
                 Some(link.from_master)
             }
             Err(error) => {
@@ -197,6 +265,14 @@ impl Member {
                 None
             }
         }
+    }
+
+    /// Lets the connection go and asks for another.
+    fn reconnect(&self, running: &mut Running) {
+        running.to_master = None;
+        running.outbox.clear();
+        let pause = running.backoff.next_delay();
+        self.connect(running, pause);
     }
 
     /// Asks for a connection after a pause; the loop hears of it.
@@ -210,14 +286,18 @@ impl Member {
     }
 
     fn perform(&self, running: &mut Running, effects: Vec<Effect>) {
+        {
+            let mut shared = self.shared.id.lock().unwrap_or_else(PoisonError::into_inner);
+            if shared.as_ref() != running.agent.id() {
+                *shared = running.agent.id().cloned();
+            }
+        }
         for effect in effects {
             match effect {
                 Effect::Tell(message) => {
                     let message = peer::FromAgent { message: Some(*message) };
-                    // A full or closed connection is noticed by the receiving side; updates are sent again.
-                    if running.to_master.as_ref().is_some_and(|master| master.try_send(message).is_err()) {
-                        tracing::warn!("the master does not take what this agent says");
-                        running.to_master = None;
+                    if running.to_master.is_some() {
+                        running.outbox.push_back(message);
                     }
                 }
                 Effect::Persist { seq, changes } => {
@@ -229,10 +309,15 @@ impl Member {
                         }
                     }
                     running.writer.submit(seq, batch);
-                    let id = running.agent.id().cloned();
-                    *self.shared.id.lock().unwrap_or_else(PoisonError::into_inner) = id;
                 }
                 Effect::Launch(spec) => self.launch(running, *spec),
+                Effect::Abandon { container_id } => {
+                    if let Some(give_up) = running.giving_up.remove(&container_id) {
+                        // A launch that has answered has nothing to give up.
+                        let _ = give_up.send(());
+                    }
+                }
+                Effect::Reconnect => running.silent = true,
                 Effect::Signal { container_id, signal } => {
                     self.spawn(running, container_id, move |containerizer, id| async move {
                         if let Err(problem) = containerizer.signal(id, signal).await {
@@ -270,9 +355,23 @@ impl Member {
         };
         running.kinds.insert(container_id.clone(), spec.kind);
         let (events, launches) = (running.events.clone(), Arc::clone(&running.launches));
+        let (give_up, given_up) = oneshot::channel();
+        running.giving_up.insert(container_id.clone(), give_up);
         tokio::spawn(async move {
-            let _permit = launches.acquire().await;
-            let input = match containerizer.launch(spec).await {
+            let launch = async {
+                let _permit = launches.acquire().await;
+                containerizer.launch(spec).await
+            };
+            let outcome = tokio::select! {
+                outcome = launch => outcome,
+                Ok(()) = given_up => {
+                    if let Err(problem) = containerizer.abandon(container_id.clone()).await {
+                        tracing::warn!(%problem, "the remains of a launch could not be removed");
+                    }
+                    Err(LaunchFailure::Prepare("the launch was given up".to_owned()))
+                }
+            };
+            let input = match outcome {
                 Ok(started) => Input::Started { container_id, started },
                 Err(failure) => Input::LaunchFailed { container_id, failure },
             };

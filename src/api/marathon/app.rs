@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+
+use super::number;
+use super::unreachable::UnreachableStrategy;
 
 fn one() -> f64 {
     1.0
@@ -34,13 +36,13 @@ pub struct App {
     #[serde(default = "App::one_instance")]
     pub instances: u32,
     /// CPUs of each.
-    #[serde(default = "one")]
+    #[serde(default = "one", serialize_with = "number::write")]
     pub cpus: f64,
     /// MiB of memory of each.
-    #[serde(default = "App::default_mem")]
+    #[serde(default = "App::default_mem", serialize_with = "number::write")]
     pub mem: f64,
     /// MiB of disk of each.
-    #[serde(default)]
+    #[serde(default, serialize_with = "number::write")]
     pub disk: f64,
     /// GPUs of each.
     #[serde(default)]
@@ -73,22 +75,22 @@ pub struct App {
     #[serde(default)]
     pub upgrade_strategy: UpgradeStrategy,
     /// What happens to unreachable tasks.
-    #[serde(default = "App::replace_unreachable")]
-    pub unreachable_strategy: Value,
+    #[serde(default)]
+    pub unreachable_strategy: UnreachableStrategy,
     /// Which of equal victims goes first.
     #[serde(default = "App::youngest_first")]
     pub kill_selection: String,
     /// First delay after a failure.
-    #[serde(default = "one")]
+    #[serde(default = "one", serialize_with = "number::write")]
     pub backoff_seconds: f64,
     /// Growth of the delay.
-    #[serde(default = "App::default_backoff_factor")]
+    #[serde(default = "App::default_backoff_factor", serialize_with = "number::write")]
     pub backoff_factor: f64,
     /// Longest delay.
-    #[serde(default = "App::default_max_delay")]
+    #[serde(default = "App::default_max_delay", serialize_with = "number::write")]
     pub max_launch_delay_seconds: f64,
     /// Time between SIGTERM and SIGKILL.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "number::write_some")]
     pub task_kill_grace_period_seconds: Option<f64>,
     /// Apps that must be up before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -109,10 +111,6 @@ impl App {
 
     fn host_network() -> Vec<Network> {
         vec![Network { mode: "host".to_owned(), name: None }]
-    }
-
-    fn replace_unreachable() -> Value {
-        serde_json::json!({ "inactiveAfterSeconds": 0, "expungeAfterSeconds": 0 })
     }
 
     fn youngest_first() -> String {
@@ -333,13 +331,13 @@ pub struct HealthCheck {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<HealthCommand>,
     /// Failures are ignored for so long, until the first success.
-    #[serde(default = "HealthCheck::grace")]
+    #[serde(default = "HealthCheck::grace", serialize_with = "number::write")]
     pub grace_period_seconds: f64,
     /// Between two runs.
-    #[serde(default = "HealthCheck::interval")]
+    #[serde(default = "HealthCheck::interval", serialize_with = "number::write")]
     pub interval_seconds: f64,
     /// Of one run.
-    #[serde(default = "HealthCheck::timeout")]
+    #[serde(default = "HealthCheck::timeout", serialize_with = "number::write")]
     pub timeout_seconds: f64,
     /// More than so many kill the task; 0: never.
     #[serde(default = "HealthCheck::failures")]
@@ -348,7 +346,7 @@ pub struct HealthCheck {
     #[serde(default)]
     pub ignore_http1xx: bool,
     /// Before the first run, of MESOS kinds.
-    #[serde(default = "HealthCheck::delay")]
+    #[serde(default = "HealthCheck::delay", serialize_with = "number::write")]
     pub delay_seconds: f64,
 }
 
@@ -396,8 +394,10 @@ pub struct HealthCommand {
 #[serde(rename_all = "camelCase")]
 pub struct UpgradeStrategy {
     /// Part of the instances that must stay healthy.
+    #[serde(serialize_with = "number::write")]
     pub minimum_health_capacity: f64,
     /// Part of the instances that may run in addition.
+    #[serde(serialize_with = "number::write")]
     pub maximum_over_capacity: f64,
 }
 

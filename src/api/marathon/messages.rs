@@ -2,6 +2,43 @@
 
 use serde_json::Value;
 
+use super::selector::Selector;
+
+/// How the bodies of a change relate to what is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// POST: whole definitions of apps that must not exist yet.
+    Create,
+    /// PUT with `partialUpdate=false`: whole definitions.
+    Replace,
+    /// PUT: fields that a body does not have stay as they are; an app that does not exist is created.
+    Update,
+    /// PATCH: as PUT, but the apps must exist.
+    Patch,
+}
+
+/// `status` of `GET /v2/tasks`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskStatus {
+    /// Runs.
+    Running,
+    /// On its way.
+    Staging,
+}
+
+/// Members of an app that are shown on demand (`embed`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Embed {
+    /// `apps.tasks`.
+    pub tasks: bool,
+    /// `apps.lastTaskFailure`.
+    pub last_failure: bool,
+    /// `apps.readiness`.
+    pub readiness: bool,
+    /// `apps.taskStats`.
+    pub stats: bool,
+}
+
 /// One request to `/v2`, decoded.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
@@ -11,29 +48,42 @@ pub enum Request {
         cmd: Option<String>,
         /// Part of the id.
         id: Option<String>,
-        /// Whether tasks are embedded.
-        tasks: bool,
+        /// What the labels must satisfy.
+        labels: Vec<Selector>,
+        /// What is shown beside the definitions.
+        embed: Embed,
+    },
+    /// `GET /v2/apps/{group}/*`.
+    GroupApps {
+        /// Absolute path of the group, `/` for all.
+        group: String,
+        /// What is shown beside the definitions.
+        embed: Embed,
     },
     /// `GET /v2/apps/{id}`.
     GetApp {
         /// Absolute id.
         id: String,
+        /// What is shown beside what is always shown.
+        embed: Embed,
     },
-    /// `POST /v2/apps`, `PUT /v2/apps`, `PUT /v2/apps/{id}`.
+    /// `POST /v2/apps`, PUT and PATCH of `/v2/apps` and `/v2/apps/{id}`.
     PutApps {
         /// The bodies; `id` is set.
         apps: Vec<Value>,
-        /// Fields that a body does not have stay as they are.
-        partial: bool,
+        /// How they relate to what is stored.
+        mode: Mode,
+        /// The app was named in the path: creating it has an answer of its own.
+        single: bool,
         /// Replaces deployments that lock one of the apps.
         force: bool,
-        /// They must not exist yet.
-        create: bool,
     },
     /// `DELETE /v2/apps/{id}`.
     DeleteApp {
         /// Absolute id.
         id: String,
+        /// Replaces deployments that lock the app.
+        force: bool,
     },
     /// `POST /v2/apps/{id}/restart`.
     RestartApp {
@@ -58,20 +108,38 @@ pub enum Request {
     Tasks {
         /// Absolute id.
         id: Option<String>,
+        /// Only tasks in one of these; none: all.
+        status: Vec<TaskStatus>,
+    },
+    /// `GET /v2/apps/{group}/*/tasks`.
+    GroupTasks {
+        /// Absolute path of the group, `/` for all.
+        group: String,
     },
     /// `DELETE /v2/apps/{id}/tasks` and `…/tasks/{task}`, `POST /v2/tasks/delete`.
     KillTasks {
         /// Only tasks of this app.
         id: Option<String>,
+        /// Only tasks on this host.
+        host: Option<String>,
         /// Only this task or these; none: all of the app.
         tasks: Option<Vec<String>>,
         /// Lower the number of instances by those that are killed.
         scale: bool,
+        /// With `scale`: replaces deployments that lock one of the apps.
+        force: bool,
         /// One task was named in the path: the answer is about it alone.
         single: bool,
     },
     /// `GET /v2/deployments`.
     Deployments,
+    /// `DELETE /v2/deployments/{id}`.
+    CancelDeployment {
+        /// The deployment.
+        id: String,
+        /// Stop half-way instead of going back.
+        force: bool,
+    },
     /// `GET /v2/queue`.
     Queue,
     /// `DELETE /v2/queue/{id}/delay`.
@@ -90,6 +158,37 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Whether its answer depends on changes that were asked for before.
+    #[must_use]
+    pub fn is_change(&self) -> bool {
+        matches!(
+            self,
+            Self::PutApps { .. }
+                | Self::DeleteApp { .. }
+                | Self::RestartApp { .. }
+                | Self::CancelDeployment { .. }
+                | Self::KillTasks { scale: true, .. }
+        )
+    }
+
+    /// Whether its answer depends on what the tasks do.
+    #[must_use]
+    pub fn is_about_tasks(&self) -> bool {
+        matches!(
+            self,
+            Self::ListApps { .. }
+                | Self::GroupApps { .. }
+                | Self::GetApp { .. }
+                | Self::Tasks { .. }
+                | Self::GroupTasks { .. }
+                | Self::KillTasks { .. }
+                | Self::Queue
+                | Self::Explain { .. }
+        )
+    }
+}
+
 /// What was done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Done {
@@ -97,6 +196,8 @@ pub enum Done {
     Ok,
     /// It was created at this path (201).
     Created(String),
+    /// It is on its way, nothing to say (202).
+    Accepted,
     /// Done, nothing to say (204).
     Nothing,
 }
@@ -117,6 +218,12 @@ impl Response {
     #[must_use]
     pub fn ok(body: Value) -> Self {
         Self { done: Done::Ok, body, deployment: None }
+    }
+
+    /// Done, without a document.
+    #[must_use]
+    pub fn empty(done: Done) -> Self {
+        Self { done, body: Value::Null, deployment: None }
     }
 }
 

@@ -1,11 +1,13 @@
 //! How results are printed: a [`Report`] is one result in every form, a [`Printer`] chooses one.
 //! Data goes to stdout, everything else to stderr. No other file of the command line prints.
 
+mod ago;
 mod live;
 mod paint;
 mod printer;
 mod table;
 
+pub(super) use ago::ago;
 pub(super) use live::Live;
 pub(super) use paint::{Paint, Tint, harmless};
 pub(super) use printer::{Printer, Report};

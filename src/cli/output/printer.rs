@@ -33,6 +33,13 @@ impl Report {
     }
 }
 
+/// A document as YAML, without its last end of line.
+fn yaml(json: &Value) -> Result<String, CliError> {
+    let text = serde_yaml_ng::to_string(json);
+    text.map(|text| text.trim_end().to_owned())
+        .map_err(|error| CliError::new(format!("the result cannot be written as YAML: {error}")))
+}
+
 /// Prints reports, lines and errors.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::cli) struct Printer {
@@ -58,7 +65,7 @@ impl Printer {
 
     /// Whether machines read what is printed.
     pub(in crate::cli) fn is_json(self) -> bool {
-        matches!(self.format, Format::Json | Format::Jsonl)
+        matches!(self.format, Format::Json | Format::Jsonl | Format::Yaml)
     }
 
     /// Prints a result to stdout.
@@ -70,6 +77,7 @@ impl Printer {
             Format::Table => report.lines.clone(),
             Format::Name => report.ids.clone(),
             Format::Json => vec![report.json.to_string()],
+            Format::Yaml => vec![yaml(&report.json)?],
             Format::Jsonl => match report.items.and_then(|key| report.json[key].as_array()) {
                 Some(items) => items.iter().map(Value::to_string).collect(),
                 None => vec![report.json.to_string()],
@@ -115,6 +123,18 @@ impl Printer {
     /// Tells the person something on stderr.
     pub(in crate::cli) fn note(self, text: &str) {
         eprintln!("{text}");
+    }
+
+    /// Prints a result in the place of the one before it, if a person looks.
+    ///
+    /// # Errors
+    /// Stdout cannot be written.
+    pub(in crate::cli) fn again(self, report: &Report) -> Result<(), CliError> {
+        if std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+            // Home, and clear to the end of the screen.
+            self.bytes(b"\x1b[H\x1b[J")?;
+        }
+        self.report(report)
     }
 
     /// Prints an error to stderr.

@@ -17,8 +17,9 @@ use crate::storage::{Batch, Persisted, Store, StoreError, Writer};
 const QUEUE: usize = 4_096;
 /// Inputs that are handled together: the group commit.
 const GROUP: usize = 500;
-/// One tick. A sole voter needs it for nothing but raft's own bookkeeping.
-const TICK: Duration = Duration::from_millis(100);
+/// One tick. A sole voter needs it for nothing but raft's own bookkeeping, so it is slow: an idle node should
+/// cost nothing.
+const TICK: Duration = Duration::from_secs(1);
 
 /// A state machine that applies committed commands in order.
 pub trait Machine: Send + 'static {

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bollard::errors::Error;
-use bollard::models::ContainerInspectResponse;
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, CreateImageOptionsBuilder, KillContainerOptionsBuilder,
     ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, WaitContainerOptionsBuilder,
@@ -44,6 +45,8 @@ pub struct DockerConfig {
     /// Address at which published ports are bound: the agent's own, so that nothing is published to the
     /// world that the agent is not.
     pub publish: IpAddr,
+    /// Directory of this agent's notes about its containers.
+    pub notes: PathBuf,
     /// Becomes the label `MESITA_RUN_ID` of every container.
     pub run_id: Option<String>,
 }
@@ -67,6 +70,8 @@ struct Shared {
 struct State {
     agent_id: Option<AgentId>,
     running: BTreeMap<ContainerId, Running>,
+    /// Being created and started; true: nobody wants it any more.
+    starting: BTreeMap<ContainerId, bool>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -115,12 +120,34 @@ impl Shared {
         });
         prepared.await.map_err(|error| LaunchFailure::Prepare(error.to_string()))??;
         image(client, &spec).await?;
+        // The engine finishes what it was asked to start, so whoever waits for it must not just go away.
+        self.state().starting.insert(spec.container_id.clone(), false);
+        let shared = Arc::clone(&self);
+        let starting = tokio::spawn(async move {
+            let container_id = spec.container_id.clone();
+            let outcome = Arc::clone(&shared).start(spec, account, body).await;
+            let unwanted = shared.state().starting.remove(&container_id) == Some(true);
+            if unwanted {
+                shared.state().running.remove(&container_id);
+                if let Err(problem) = shared.remove(&name_of(container_id.as_str())).await {
+                    tracing::warn!(%problem, container = %container_id, "a container that nobody wants is left");
+                }
+            }
+            outcome
+        });
+        starting.await.unwrap_or_else(|error| Err(LaunchFailure::Prepare(error.to_string())))
+    }
+
+    async fn start(
+        self: Arc<Self>,
+        spec: LaunchSpec,
+        account: Option<Account>,
+        body: ContainerCreateBody,
+    ) -> Result<Started, LaunchFailure> {
         // Closed when the agent stops: whatever began before is waited for, nothing begins after.
-        let _permit = self
-            .starts
-            .acquire()
-            .await
-            .map_err(|_| LaunchFailure::Prepare("the agent is stopping".to_owned()))?;
+        let stopping = |_| LaunchFailure::Prepare("the agent is stopping".to_owned());
+        let _permit = self.starts.acquire().await.map_err(stopping)?;
+        let client = self.engine.client().await.map_err(LaunchFailure::Prepare)?;
         let name = name_of(spec.container_id.as_str());
         let options = CreateContainerOptionsBuilder::new().name(&name).build();
         let refused =
@@ -184,12 +211,22 @@ impl Shared {
         });
     }
 
+    /// Where a container's output goes.
+    fn target(&self, spec: &LaunchSpec, account: Option<Account>) -> logs::Target {
+        logs::Target { sandbox: spec.sandbox.clone(), account, mark: self.mark(&spec.container_id) }
+    }
+
+    fn mark(&self, container_id: &ContainerId) -> PathBuf {
+        self.config.notes.join(container_id.as_str())
+    }
+
     async fn copy_output(&self, spec: &LaunchSpec, account: Option<Account>) {
         let name = name_of(spec.container_id.as_str());
+        let target = self.target(spec, account);
         let mut backoff = Backoff::new(RETRY.0, 2.0, RETRY.1);
         loop {
             let copied = match self.engine.client().await {
-                Ok(client) => logs::copy(client, &name, &spec.sandbox, account).await,
+                Ok(client) => logs::copy(client, &name, &target).await,
                 Err(problem) => Err(problem),
             };
             let Err(problem) = copied else { return };
@@ -309,7 +346,7 @@ impl Shared {
         match end_of(&found) {
             Some((exit, _)) => {
                 // What it wrote while nobody looked.
-                logs::copy(client, &name, &spec.sandbox, account).await?;
+                logs::copy(client, &name, &self.target(&spec, account)).await?;
                 Ok(SurvivorState::Ended { exit, at: self.clock.now().wall })
             }
             // Created, never started.
@@ -423,6 +460,21 @@ impl Containerizer for Docker {
         Box::pin(Arc::clone(&self.shared).launch(spec))
     }
 
+    fn abandon(&self, container_id: ContainerId) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async move {
+            {
+                let mut state = self.shared.state();
+                if let Some(unwanted) = state.starting.get_mut(&container_id) {
+                    *unwanted = true;
+                    return Ok(());
+                }
+                // The loops that follow a container that did start find nothing to tell.
+                state.running.remove(&container_id);
+            }
+            self.shared.remove(&name_of(container_id.as_str())).await
+        })
+    }
+
     fn signal(&self, container_id: ContainerId, signal: Signal) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async move { self.shared.signal(&container_id, signal).await })
     }
@@ -449,7 +501,10 @@ impl Containerizer for Docker {
     }
 
     fn forget(&self, container_id: ContainerId) -> BoxFuture<'_, Result<(), String>> {
-        Box::pin(async move { self.shared.remove(&name_of(container_id.as_str())).await })
+        Box::pin(async move {
+            logs::forget(&self.shared.mark(&container_id)).map_err(|error| error.to_string())?;
+            self.shared.remove(&name_of(container_id.as_str())).await
+        })
     }
 
     fn destroy_all(&self, deadline: Duration) -> BoxFuture<'_, Result<(), String>> {

@@ -205,6 +205,10 @@ impl Master {
         let Some(framework) = self.frameworks.get_mut(&id) else { return };
         framework.unreachable.remove(&task_id);
         if let Some(known) = framework.tasks.get_mut(&task_id) {
+            // One id on two agents: the one that came first keeps it, and its books.
+            if &known.agent_id != agent_id {
+                return;
+            }
             if known.charged && wire::is_terminal(state) {
                 known.charged = false;
                 let resources = known.resources.clone();
@@ -254,7 +258,9 @@ impl Master {
             missing.entry(framework_id).or_default().push(wire::task_id(task_id));
         }
         for (framework_id, task_ids) in missing {
-            let message = peer::ReconcileTasks { framework_id: wire::framework_id(framework_id), task_ids };
+            let framework = self.frameworks.get(framework_id).map(|framework| (*framework.info).clone());
+            let framework_id = wire::framework_id(framework_id);
+            let message = peer::ReconcileTasks { framework_id, task_ids, framework };
             effects
                 .push(Effect::Tell { link, message: Box::new(to_agent::Message::ReconcileTasks(message)) });
         }
@@ -271,6 +277,7 @@ impl Master {
                     framework_id: wire::framework_id(framework_id),
                     task_id: wire::task_id(task_id),
                     kill_policy: None,
+                    framework: None,
                 };
                 effects.push(Effect::Tell { link, message: Box::new(to_agent::Message::KillTask(message)) });
             }
@@ -279,12 +286,45 @@ impl Master {
 
     /// The connection broke: no offers until it is back.
     pub(super) fn agent_disconnected(&mut self, link: LinkId, now: Now, effects: &mut Vec<Effect>) {
-        let Some(id) = self.links.remove(&link) else { return };
+        let Some(id) = self.links.remove(&link) else { return self.left_early(link) };
         let Some(agent) = self.agents.get_mut(&id).filter(|agent| agent.link == Some(link)) else { return };
         agent.link = None;
         agent.heard = now.mono;
         self.allocator.deactivate_agent(&id);
         self.rescind_all(&id, now, effects);
+    }
+
+    /// It left while the registry wrote: what comes of that must not count on the connection.
+    fn left_early(&mut self, gone: LinkId) {
+        for pending in self.pending.values_mut() {
+            match pending {
+                Pending::Admit { link, register } if *link == gone => {
+                    *pending = Pending::Discard { register: std::mem::take(register) };
+                }
+                Pending::Readmit { link, register } if *link == gone => {
+                    *pending = Pending::Absent { register: std::mem::take(register) };
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// An agent was admitted that never heard of its id: nobody will come back under it.
+    pub(super) fn discarded(&mut self, register: &Registration, effects: &mut Vec<Effect>) {
+        let Some(agent_id) = register.info.id.as_ref().map(|id| AgentId::new(&id.value)) else { return };
+        self.propose(Change::RemoveAgent { agent_id }, Pending::Nothing, effects);
+    }
+
+    /// An agent is admitted again, but not here: it has the usual time to come back.
+    pub(super) fn absent(&mut self, register: Registration, refused: bool, now: Now) {
+        let Some(id) = register.info.id.as_ref().map(|id| AgentId::new(&id.value)) else { return };
+        if refused || self.agents.contains_key(&id) {
+            return;
+        }
+        self.unreachable.remove(&id);
+        self.recovered.insert(id, register.info);
+        let deadline = now.mono.after(self.config.agent_unreachable_after);
+        self.recovery_deadline.get_or_insert(deadline);
     }
 
     fn rescind_all(&mut self, id: &AgentId, now: Now, effects: &mut Vec<Effect>) {

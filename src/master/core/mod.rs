@@ -20,6 +20,8 @@ mod reconcile;
 mod state;
 mod subscribe;
 mod task_check;
+#[cfg(test)]
+mod tests;
 mod updates;
 mod views;
 mod wire;

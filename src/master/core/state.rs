@@ -135,6 +135,14 @@ pub(super) enum Pending {
         link: LinkId,
         register: Box<super::wire::Registration>,
     },
+    /// As `Admit`, and its connection is gone by now.
+    Discard {
+        register: Box<super::wire::Registration>,
+    },
+    /// As `Readmit`, and its connection is gone by now.
+    Absent {
+        register: Box<super::wire::Registration>,
+    },
     RemoveFramework {
         framework_id: FrameworkId,
     },
@@ -325,12 +333,14 @@ impl Master {
             Some(Pending::Readmit { link, register }) => {
                 self.readmitted(link, *register, refused, now, effects)
             }
+            Some(Pending::Discard { register }) if refused.is_none() => self.discarded(&register, effects),
+            Some(Pending::Absent { register }) => self.absent(*register, refused.is_some(), now),
             Some(Pending::RemoveFramework { framework_id }) => {
                 self.framework_removed(&framework_id, now, effects)
             }
             Some(Pending::MarkUnreachable { agent_id }) => self.marked_unreachable(&agent_id, now, effects),
             Some(Pending::RemoveAgent { agent_id }) => self.agent_removed(&agent_id, now, effects),
-            Some(Pending::Nothing) | None => {}
+            Some(Pending::Discard { .. } | Pending::Nothing) | None => {}
         }
     }
 

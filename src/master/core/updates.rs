@@ -29,9 +29,12 @@ impl Master {
             if !ended {
                 task.wire.state = latest.into();
             }
-            remember(&mut task.wire, &update.status);
-            task.wire.status_update_state = Some(update.status.state);
-            task.wire.status_update_uuid.clone_from(&update.status.uuid);
+            // Out of order after the end: the end is still what has to be acknowledged.
+            if !wire::is_ending(&task.wire) || wire::is_terminal(update.status.state()) {
+                remember(&mut task.wire, &update.status);
+                task.wire.status_update_state = Some(update.status.state);
+                task.wire.status_update_uuid.clone_from(&update.status.uuid);
+            }
             if task.charged && wire::is_terminal(latest) {
                 task.charged = false;
                 freed = Some(task.resources.clone());
@@ -58,10 +61,8 @@ impl Master {
         let Some(link) = self.agents.get(&agent_id).and_then(|agent| agent.link) else { return };
         let Some(framework) = self.frameworks.get_mut(id) else { return };
         let is_last = framework.tasks.get(&task_id).is_some_and(|task| {
-            let in_flight =
-                task.wire.status_update_state.and_then(|state| v1::TaskState::try_from(state).ok());
             task.agent_id == agent_id
-                && in_flight.is_some_and(wire::is_terminal)
+                && wire::is_ending(&task.wire)
                 && task.wire.status_update_uuid.as_deref() == Some(acknowledge.uuid.as_slice())
         });
         let message = peer::Acknowledge {

@@ -8,7 +8,7 @@ use crate::base::id::{AgentId, FrameworkId, OfferId, TaskId};
 use crate::base::time::Timestamp;
 
 /// What an agent told when it registered, with or without an id.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Registration {
     pub(super) info: Arc<v1::AgentInfo>,
     pub(super) version: String,
@@ -101,6 +101,12 @@ pub(super) fn is_terminal(state: v1::TaskState) -> bool {
 /// The state of a task; a number of a later version counts as unknown.
 pub(super) fn state_of(task: &v1::Task) -> v1::TaskState {
     v1::TaskState::try_from(task.state).unwrap_or(v1::TaskState::TaskUnknown)
+}
+
+/// Whether the update in flight ends its task.
+pub(super) fn is_ending(task: &v1::Task) -> bool {
+    let in_flight = task.status_update_state.and_then(|state| v1::TaskState::try_from(state).ok());
+    in_flight.is_some_and(is_terminal)
 }
 
 /// A status that the master makes: no uuid, not to be acknowledged.

@@ -112,11 +112,12 @@ impl Services {
     }
 
     /// Every intent of an offer is committed: launch.
-    pub(super) fn accept(&mut self, launch: Launch, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn accept(&mut self, mut launch: Launch, now: Now, effects: &mut Vec<Effect>) {
+        // Between intent and commit an app may have changed: what is not wanted any more stays away.
+        launch.tasks.retain(|(instance, _)| self.is_wanted(instance));
         for (instance, _) in &launch.tasks {
             self.progress(&instance.app_id, now.mono);
         }
-        // Between intent and commit an app may have changed; surplus is killed later, never doubled.
         let task_infos: Vec<v1::TaskInfo> = launch.tasks.into_iter().map(|(_, task)| task).collect();
         let offer_ids = vec![launch.offer.id];
         if task_infos.is_empty() {
@@ -136,6 +137,12 @@ impl Services {
         self.accepted = true;
         let accept = call::Accept { offer_ids, operations: vec![launch], filters };
         self.call(call::Type::Accept, |call| call.accept = Some(accept), effects);
+    }
+
+    /// Whether an instance is recorded with this task, and neither killed nor over.
+    fn is_wanted(&self, instance: &Instance) -> bool {
+        let fact = self.fact(instance).filter(|fact| fact.instance.task_id == instance.task_id);
+        fact.is_some_and(|fact| !fact.killing && !fact.over)
     }
 
     /// The offer went with its subscription: what was recorded for it was never launched.

@@ -31,6 +31,8 @@ mod restart_tests;
 mod script_tests;
 mod state;
 mod task;
+#[cfg(test)]
+mod tests;
 mod unreachable;
 #[cfg(test)]
 mod unreachable_tests;

@@ -1,10 +1,10 @@
 //! From a change of apps to the steps of its deployment (Marathon: stop what goes, then one step for
 //! each layer of dependencies).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::api::marathon::App;
-use crate::service::model::Action;
+use crate::service::model::{Action, depths};
 
 /// The steps of a change. `apps` are all apps as they will be, `changed` those that differ with the
 /// kind of their action, `removed` those that go.
@@ -19,26 +19,48 @@ pub fn plan(
     if !removed.is_empty() {
         steps.push(removed.iter().map(|id| action("StopApplication", id)).collect());
     }
+    // Circles are refused before a plan is made; should one be stored, everything goes at once.
+    let depths = depths(apps).unwrap_or_default();
     let mut layers: BTreeMap<usize, Vec<Action>> = BTreeMap::new();
     for (id, kind) in changed {
-        layers.entry(depth(id, apps, &mut BTreeSet::new())).or_default().push(action(kind, id));
+        let depth = depths.get(id.as_str()).copied().unwrap_or(0);
+        layers.entry(depth).or_default().push(action(kind, id));
     }
     steps.extend(layers.into_values());
     steps
 }
 
-/// Length of the longest chain of dependencies below an app; a cycle ends it.
-fn depth(id: &str, apps: &BTreeMap<String, App>, seen: &mut BTreeSet<String>) -> usize {
-    if !seen.insert(id.to_owned()) {
-        return 0;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_goes_stops_first_then_layer_by_layer() {
+        let apps = [("/db", json!([])), ("/store", json!(["/db"])), ("/front", json!(["/store"]))];
+        let apps: BTreeMap<String, App> = apps
+            .into_iter()
+            .map(|(id, needs)| {
+                let app = serde_json::from_value(json!({ "id": id, "dependencies": needs }));
+                (id.to_owned(), app.expect("an app"))
+            })
+            .collect();
+        let changed =
+            [("/front", "ScaleApplication"), ("/db", "RestartApplication"), ("/store", "ScaleApplication")];
+        let changed = changed.into_iter().map(|(id, kind)| (id.to_owned(), kind)).collect();
+        let steps = plan(&apps, &changed, &["/old".to_owned()]);
+        let shown: Vec<Vec<(&str, &str)>> = steps
+            .iter()
+            .map(|step| step.iter().map(|one| (one.kind.as_str(), one.app_id.as_str())).collect())
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                [("StopApplication", "/old")],
+                [("RestartApplication", "/db")],
+                [("ScaleApplication", "/store")],
+                [("ScaleApplication", "/front")]
+            ]
+        );
     }
-    let Some(app) = apps.get(id) else { return 0 };
-    let below = app.dependencies.iter().flat_map(|dependency| {
-        // A dependency on a group is one on every app under it.
-        let group = format!("{}/", dependency.trim_end_matches('/'));
-        apps.keys().filter(move |other| *other == dependency || other.starts_with(&group))
-    });
-    let deepest = below.filter(|other| *other != id).map(|other| depth(other, apps, seen) + 1).max();
-    seen.remove(id);
-    deepest.unwrap_or(0)
 }

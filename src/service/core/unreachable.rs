@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::fact::Fact;
 use super::state::Services;
-use crate::api::marathon::App;
+use crate::api::marathon::{App, UnreachableStrategy};
 use crate::api::v1::{self, TaskState as State};
-use crate::base::time::{Mono, Now, Timestamp, seconds_capped};
+use crate::base::time::{Mono, Now, Timestamp};
 use crate::service::model::Instance;
 
 /// Longest patience with an agent; absurd values count as this.
@@ -28,12 +26,12 @@ pub(super) struct Away {
 /// After what times a task out of reach is inactive, and expunged; none if never.
 fn limits(app: Option<&App>) -> Option<(Duration, Duration)> {
     // Without a definition: at once, which is Marathon's default.
-    let strategy = app.map_or(&Value::Null, |app| &app.unreachable_strategy);
-    if strategy.as_str() == Some("disabled") {
+    let strategy = app.map(|app| app.unreachable_strategy).unwrap_or_default();
+    let UnreachableStrategy::Enabled { inactive_after_seconds, expunge_after_seconds } = strategy else {
         return None;
-    }
-    let seconds = |name: &str| seconds_capped(strategy[name].as_f64().unwrap_or(0.0), MAX);
-    Some((seconds("inactiveAfterSeconds"), seconds("expungeAfterSeconds")))
+    };
+    let seconds = |seconds: i64| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).min(MAX);
+    Some((seconds(inactive_after_seconds), seconds(expunge_after_seconds)))
 }
 
 impl Services {

@@ -1,7 +1,13 @@
 //! The rules of an app (Marathon validation). Every broken rule is listed with its place.
 
-use crate::api::marathon::{App, Detail, HealthCheck};
+use std::collections::BTreeSet;
+
+use super::ids;
+use crate::api::marathon::{App, Detail, HealthCheck, UnreachableStrategy};
 use crate::resources::Scalar;
+
+/// With this label an app never has more than one instance.
+const SINGLE_INSTANCE: &str = "MARATHON_SINGLE_INSTANCE_APP";
 
 /// Checks a canonical app.
 ///
@@ -29,14 +35,6 @@ pub fn check(app: &App) -> Result<(), Vec<Detail>> {
             wrong(path, format!("must be a number of at least {least}"));
         }
     }
-    for (path, value) in [
-        ("/upgradeStrategy/minimumHealthCapacity", app.upgrade_strategy.minimum_health_capacity),
-        ("/upgradeStrategy/maximumOverCapacity", app.upgrade_strategy.maximum_over_capacity),
-    ] {
-        if !(0.0..=1.0).contains(&value) {
-            wrong(path, "must be between 0 and 1".to_owned());
-        }
-    }
     if app.gpus > 0 {
         wrong("/gpus", "gpus are not built yet; leave them out".to_owned());
     }
@@ -52,6 +50,16 @@ pub fn check(app: &App) -> Result<(), Vec<Detail>> {
     check_command(app, &mut wrong);
     check_container(app, &mut wrong);
     check_ports(app, &mut wrong);
+    check_port_names(app, &mut wrong);
+    check_strategies(app, &mut wrong);
+    let agents = app.health_checks.iter().filter(|check| check.protocol.starts_with("MESOS_")).count();
+    if agents > 1 {
+        wrong("/healthChecks", "an app may have one MESOS_HTTP or MESOS_TCP check".to_owned());
+    }
+    let mut dependencies = BTreeSet::new();
+    if let Some(twin) = app.dependencies.iter().find(|one| !dependencies.insert(one.as_str())) {
+        wrong("/dependencies", format!("{twin} is there twice"));
+    }
     for (index, health) in app.health_checks.iter().enumerate() {
         check_health(app, index, health, &mut wrong);
     }
@@ -67,6 +75,42 @@ pub fn check(app: &App) -> Result<(), Vec<Detail>> {
 }
 
 type Wrong<'a> = &'a mut dyn FnMut(&str, String);
+
+fn check_strategies(app: &App, wrong: Wrong<'_>) {
+    let upgrade = app.upgrade_strategy;
+    for (path, value) in [
+        ("/upgradeStrategy/minimumHealthCapacity", upgrade.minimum_health_capacity),
+        ("/upgradeStrategy/maximumOverCapacity", upgrade.maximum_over_capacity),
+    ] {
+        if !(0.0..=1.0).contains(&value) {
+            wrong(path, "must be between 0 and 1".to_owned());
+        }
+    }
+    if app.labels.get(SINGLE_INSTANCE).is_some_and(|value| value == "true") {
+        if app.instances > 1 {
+            wrong("/instances", format!("must be 0 or 1 with the label {SINGLE_INSTANCE}"));
+        }
+        if (upgrade.minimum_health_capacity, upgrade.maximum_over_capacity) != (0.0, 0.0) {
+            let error = format!("both capacities must be 0 with the label {SINGLE_INSTANCE}");
+            wrong("/upgradeStrategy", error);
+        }
+    }
+    if let UnreachableStrategy::Enabled { inactive_after_seconds, expunge_after_seconds } =
+        app.unreachable_strategy
+    {
+        for (name, value) in
+            [("inactiveAfterSeconds", inactive_after_seconds), ("expungeAfterSeconds", expunge_after_seconds)]
+        {
+            if value < 0 {
+                wrong(&format!("/unreachableStrategy/{name}"), "must be at least 0".to_owned());
+            }
+        }
+        if inactive_after_seconds > expunge_after_seconds {
+            let error = "inactiveAfterSeconds must not be more than expungeAfterSeconds";
+            wrong("/unreachableStrategy", error.to_owned());
+        }
+    }
+}
 
 fn check_command(app: &App, wrong: Wrong<'_>) {
     match (app.cmd.as_deref(), app.args.is_empty()) {
@@ -89,6 +133,10 @@ fn check_container(app: &App, wrong: Wrong<'_>) {
         ("DOCKER", Some(_)) | ("MESOS", None) => {}
         ("MESOS", Some(_)) => wrong("/container/docker", "images need the type DOCKER".to_owned()),
         (other, _) => wrong("/container/type", format!("must be DOCKER or MESOS, not {other:?}")),
+    }
+    if !app.is_docker() && !container.volumes.is_empty() {
+        // Without an image the task sees the host's files as they are.
+        wrong("/container/volumes", "volumes need the type DOCKER".to_owned());
     }
     for (index, volume) in container.volumes.iter().enumerate() {
         let path = format!("/container/volumes({index})");
@@ -120,6 +168,9 @@ fn check_ports(app: &App, wrong: Wrong<'_>) {
         ),
         other => wrong("/networks(0)/mode", format!("must be host or container/bridge, not {other:?}")),
     }
+    if network.mode != "container" && network.name.is_some() {
+        wrong("/networks(0)/name", "only container networks have a name".to_owned());
+    }
     if network.mode != "host" && app.port_definitions.is_some() {
         wrong(
             "/portDefinitions",
@@ -138,6 +189,32 @@ fn check_ports(app: &App, wrong: Wrong<'_>) {
         }
         if !matches!(protocol.as_str(), "tcp" | "udp" | "udp,tcp") {
             wrong(at, format!("the protocol must be tcp, udp or \"udp,tcp\", not {protocol:?}"));
+        }
+    }
+}
+
+/// Names and numbers that must be there once.
+fn check_port_names(app: &App, wrong: Wrong<'_>) {
+    let (path, names): (_, Vec<Option<&String>>) = if app.is_host_mode() {
+        ("/portDefinitions", app.port_definitions.iter().flatten().map(|port| port.name.as_ref()).collect())
+    } else {
+        ("/container/portMappings", app.mappings().iter().map(|mapping| mapping.name.as_ref()).collect())
+    };
+    let mut seen = BTreeSet::new();
+    for (index, name) in names.into_iter().enumerate() {
+        let Some(name) = name else { continue };
+        if !ids::is_label(name) {
+            let error = format!("{name:?} may only hold lower-case letters, digits and inner hyphens");
+            wrong(&format!("{path}({index})/name"), error);
+        }
+        if !seen.insert(name) {
+            wrong(path, format!("the name {name:?} is there twice"));
+        }
+    }
+    let mut numbers = BTreeSet::new();
+    for port in app.port_definitions.iter().flatten().map(|port| port.port).filter(|port| *port > 0) {
+        if !numbers.insert(port) {
+            wrong("/portDefinitions", format!("the port {port} is there twice"));
         }
     }
 }
@@ -166,8 +243,8 @@ fn check_health(app: &App, index: usize, health: &HealthCheck, wrong: Wrong<'_>)
                     format!("{used} is not the index of a port; the app has {ports}"),
                 );
             }
-            if health.path.as_deref().is_some_and(|path| !path.starts_with('/')) {
-                wrong(&format!("{path}/path"), "must start with a slash".to_owned());
+            if health.port.is_some_and(|port| !(1..=65_535).contains(&port)) {
+                wrong(&format!("{path}/port"), "must be between 1 and 65535".to_owned());
             }
         }
         "COMMAND" if health.command.is_some() => {}
@@ -184,6 +261,9 @@ fn check_health(app: &App, index: usize, health: &HealthCheck, wrong: Wrong<'_>)
 
 /// `[field, OPERATOR]` or `[field, OPERATOR, value]`.
 fn check_constraint(constraint: &[String]) -> Result<(), String> {
+    if let Some(field) = constraint.first().filter(|field| ["@region", "@zone"].contains(&field.as_str())) {
+        return Err(format!("{field} is not built yet; give agents an attribute and use its name"));
+    }
     let (operator, value) = match constraint {
         [_, operator] => (operator.to_ascii_uppercase(), None),
         [_, operator, value] => (operator.to_ascii_uppercase(), Some(value)),
@@ -202,5 +282,84 @@ fn check_constraint(constraint: &[String]) -> Result<(), String> {
         ("GROUP_BY" | "CLUSTER", _) => Err(format!("{operator} without a fixed value is not built yet")),
         ("IS" | "LIKE" | "UNLIKE" | "MAX_PER", None) => Err(format!("{operator} needs a value")),
         _ => Err(format!("{operator:?} is none of UNIQUE, CLUSTER, MAX_PER, LIKE, UNLIKE, IS")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::service::model::{Keys, read};
+    use serde_json::{Value, json};
+
+    /// Places of what is wrong with an app that has these members beside an id and a command.
+    fn problems(members: &Value) -> Vec<String> {
+        let mut app = json!({ "id": "/a", "cmd": "x" });
+        for (key, value) in members.as_object().expect("an object") {
+            app[key] = value.clone();
+        }
+        let app = read(&app, Keys::Refuse).unwrap_or_else(|problem| panic!("{members}: {problem:?}"));
+        check(&app).err().unwrap_or_default().into_iter().map(|detail| detail.path).collect()
+    }
+
+    #[test]
+    fn every_broken_rule_is_found() {
+        let docker = |rest: Value| {
+            let mut container = json!({ "type": "DOCKER", "docker": { "image": "x" } });
+            for (key, value) in rest.as_object().expect("an object") {
+                container[key] = value.clone();
+            }
+            json!({ "container": container, "networks": [{ "mode": "container/bridge" }] })
+        };
+        let volume = json!([{ "containerPath": "/x", "hostPath": "/x", "mode": "RO" }]);
+        let http = json!({ "protocol": "MESOS_HTTP" });
+        let single = json!({ "MARATHON_SINGLE_INSTANCE_APP": "true" });
+        let upgrade =
+            |least: f64, over: f64| json!({ "minimumHealthCapacity": least, "maximumOverCapacity": over });
+        for (members, path) in [
+            (json!({ "portDefinitions": [{ "name": "Web" }] }), "/portDefinitions(0)/name"),
+            (json!({ "portDefinitions": [{ "name": "a" }, { "name": "a" }] }), "/portDefinitions"),
+            (json!({ "portDefinitions": [{ "port": 9 }, { "port": 9 }] }), "/portDefinitions"),
+            (docker(json!({ "portMappings": [{ "name": "-a" }] })), "/container/portMappings(0)/name"),
+            (
+                docker(json!({ "portMappings": [{ "name": "a" }, { "name": "a" }] })),
+                "/container/portMappings",
+            ),
+            (json!({ "healthChecks": [http, http] }), "/healthChecks"),
+            (json!({ "healthChecks": [{ "port": 0 }] }), "/healthChecks(0)/port"),
+            (json!({ "healthChecks": [{ "port": 65_536 }] }), "/healthChecks(0)/port"),
+            (json!({ "networks": [{ "mode": "host", "name": "x" }] }), "/networks(0)/name"),
+            (json!({ "labels": single, "instances": 2, "upgradeStrategy": upgrade(0.0, 0.0) }), "/instances"),
+            (json!({ "labels": single }), "/upgradeStrategy"),
+            (json!({ "upgradeStrategy": upgrade(1.5, 0.0) }), "/upgradeStrategy/minimumHealthCapacity"),
+            (json!({ "container": { "type": "MESOS", "volumes": volume } }), "/container/volumes"),
+            (json!({ "constraints": [["@zone", "UNIQUE"]] }), "/constraints(0)"),
+            (json!({ "constraints": [["@region", "IS", "x"]] }), "/constraints(0)"),
+            (json!({ "dependencies": ["b", "/b"] }), "/dependencies"),
+            (
+                json!({ "unreachableStrategy": { "inactiveAfterSeconds": -1 } }),
+                "/unreachableStrategy/inactiveAfterSeconds",
+            ),
+            (
+                json!({ "unreachableStrategy": { "inactiveAfterSeconds": 2, "expungeAfterSeconds": 1 } }),
+                "/unreachableStrategy",
+            ),
+        ] {
+            assert_eq!(problems(&members), [path], "{members}");
+        }
+    }
+
+    #[test]
+    fn what_keeps_the_rules_passes() {
+        let zero = json!({ "minimumHealthCapacity": 0, "maximumOverCapacity": 0 });
+        for members in [
+            json!({ "portDefinitions": [{ "name": "web-1" }, { "name": "admin" }, { "port": 0 }, { "port": 0 }] }),
+            json!({ "healthChecks": [{ "protocol": "MESOS_TCP" }, { "protocol": "COMMAND", "command": "x" }] }),
+            json!({ "labels": { "MARATHON_SINGLE_INSTANCE_APP": "true" }, "upgradeStrategy": zero }),
+            json!({ "labels": { "MARATHON_SINGLE_INSTANCE_APP": "false" }, "instances": 2 }),
+            json!({ "unreachableStrategy": "disabled" }),
+            json!({ "unreachableStrategy": { "inactiveAfterSeconds": 300, "expungeAfterSeconds": 600 } }),
+        ] {
+            assert_eq!(problems(&members), Vec::<String>::new(), "{members}");
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! What others hold of the service framework.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::member::{Asked, Member};
 use crate::api::marathon::{Refusal, Request, Response};
@@ -10,7 +11,7 @@ use crate::base::clock::SystemClock;
 use crate::base::future::BoxFuture;
 use crate::base::spawn::Tasks;
 use crate::client::{MarathonApi, Principal, SchedulerApi};
-use crate::registry::run::Registry;
+use crate::registry::run::{Leadership, Registry};
 
 /// Requests that may wait for the loop; callers wait beyond that.
 const QUEUE: usize = 1_024;
@@ -18,21 +19,26 @@ const QUEUE: usize = 1_024;
 /// A handle of the service framework of this node, leading or not.
 pub struct Handle {
     requests: mpsc::Sender<Asked>,
+    leadership: watch::Receiver<Leadership>,
+    address: String,
 }
 
 impl Handle {
-    /// Starts the loop.
+    /// Starts the loop. `address` is where this node answers `/v2`.
     #[must_use]
     pub fn start(
         tasks: &mut Tasks,
         registry: Registry,
         scheduler: Arc<dyn SchedulerApi>,
         clock: Arc<SystemClock>,
+        address: SocketAddr,
     ) -> Arc<Self> {
         let (requests, queue) = mpsc::channel(QUEUE);
         let shutdown = tasks.shutdown();
-        tasks.spawn("services", Member::new(registry, scheduler, clock).run(queue, shutdown));
-        Arc::new(Self { requests })
+        let (leadership, address) = (registry.leadership(), address.to_string());
+        let member = Member::new(registry, scheduler, clock, address.clone());
+        tasks.spawn("services", member.run(queue, shutdown));
+        Arc::new(Self { requests, leadership, address })
     }
 }
 
@@ -44,5 +50,9 @@ impl MarathonApi for Handle {
             self.requests.send(Asked { request, answer }).await.map_err(|_| stopped())?;
             answered.await.unwrap_or_else(|_| Err(stopped()))
         })
+    }
+
+    fn leader(&self) -> Option<String> {
+        matches!(*self.leadership.borrow(), Leadership::Leader { .. }).then(|| self.address.clone())
     }
 }

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::changes::Changes;
+use super::hold::Hold;
 use super::prober::Prober;
 use super::proposer::{Outcome, propose_in_order};
-use super::requests::{self, Answer, Proposal};
+use super::requests::{self, Answer, Proposal, World};
 use crate::api::marathon::{Refusal, Request, Response};
 use crate::api::v1::scheduler;
 use crate::base::clock::SystemClock;
@@ -33,7 +35,7 @@ enum Event {
     Subscribed(SubscriptionStream<scheduler::Event>),
     NotSubscribed,
     Committed(u64, Reply),
-    Planned(Box<Proposal>, model::Reply, oneshot::Sender<Result<Response, Refusal>>),
+    Planned(Box<Proposal>, Result<model::Reply, Refusal>, oneshot::Sender<Result<Response, Refusal>>),
     Probed {
         task_id: String,
         index: usize,
@@ -48,6 +50,8 @@ pub(super) struct Member {
     scheduler: Arc<dyn SchedulerApi>,
     clock: Arc<SystemClock>,
     prober: Prober,
+    /// `host:port` at which this member answers `/v2`.
+    address: String,
 }
 
 /// One term of leadership.
@@ -60,11 +64,18 @@ struct Term {
     /// Proposals in order. Unbounded because the core proposes a few commands for each instance and
     /// deployment, and waits for them.
     proposals: mpsc::UnboundedSender<(u64, Command)>,
+    changes: Changes,
+    hold: Hold,
 }
 
 impl Member {
-    pub(super) fn new(registry: Registry, scheduler: Arc<dyn SchedulerApi>, clock: Arc<SystemClock>) -> Self {
-        Self { registry, scheduler, clock, prober: Prober::new() }
+    pub(super) fn new(
+        registry: Registry,
+        scheduler: Arc<dyn SchedulerApi>,
+        clock: Arc<SystemClock>,
+        address: String,
+    ) -> Self {
+        Self { registry, scheduler, clock, prober: Prober::new(), address }
     }
 
     pub(super) async fn run(
@@ -108,11 +119,14 @@ impl Member {
         tokio::spawn(send_calls(Arc::clone(&self.scheduler), queue_of_calls));
         let proposals = self.proposer(events.clone());
         let mut applied = self.registry.watch();
-        let core = Services::new(Arc::clone(self.registry.view().service()), rand::random());
-        let mut term = Term { core, stream: None, events, calls, proposals };
+        let view = self.registry.view();
+        let core = Services::new(Arc::clone(view.service()), rand::random());
+        let (changes, hold) = (Changes::default(), Hold::new(view.service(), self.clock.now()));
+        let mut term = Term { core, stream: None, events, calls, proposals, changes, hold };
         self.settle(&mut term);
         loop {
-            let deadline = term.core.next_deadline().map(|deadline| self.clock.instant(deadline));
+            let deadline = term.core.next_deadline().into_iter().chain(term.hold.deadline()).min();
+            let deadline = deadline.map(|deadline| self.clock.instant(deadline));
             let mut effects = Vec::new();
             tokio::select! {
                 Some(event) = inbox.recv() => {
@@ -121,16 +135,7 @@ impl Member {
                     }
                     self.on_event(&mut term, event, &mut effects);
                 }
-                event = next_event(&mut term.stream) => {
-                    let input = match event {
-                        Some(event) => Input::Event(Box::new(event)),
-                        None => {
-                            term.stream = None;
-                            Input::Disconnected
-                        }
-                    };
-                    term.core.handle(input, self.clock.now(), &mut effects);
-                }
+                event = next_event(&mut term.stream) => self.on_master(&mut term, event, &mut effects),
                 asked = queue.recv() => match asked {
                     Some(asked) => self.on_request(&mut term, asked, &mut effects),
                     None => return true,
@@ -152,6 +157,9 @@ impl Member {
             }
             if !self.follow(&mut term, &mut inbox, &mut effects) {
                 return false;
+            }
+            for asked in term.hold.released(self.clock.now()) {
+                self.on_request(&mut term, asked, &mut effects);
             }
             self.perform(&mut term, effects);
             self.settle(&mut term);
@@ -176,14 +184,34 @@ impl Member {
         for _ in 0..MAX_GROUP {
             // An end of the stream is for the loop to see.
             let Some(Ok(event)) = term.stream.as_mut().map(|stream| stream.events.try_recv()) else { break };
-            term.core.handle(Input::Event(Box::new(event)), self.clock.now(), effects);
+            self.on_master(term, Some(event), effects);
         }
         true
     }
 
+    /// What the master says, or the end of its stream.
+    fn on_master(&self, term: &mut Term, event: Option<scheduler::Event>, effects: &mut Vec<Effect>) {
+        let input = match event {
+            Some(event) => {
+                term.hold.heard(&event);
+                Input::Event(Box::new(event))
+            }
+            None => {
+                term.stream = None;
+                Input::Disconnected
+            }
+        };
+        term.core.handle(input, self.clock.now(), effects);
+    }
+
     fn refresh(&self, term: &mut Term, effects: &mut Vec<Effect>) {
         let state = Arc::clone(self.registry.view().service());
+        let tasks = term.changes.recorded(&state);
+        term.hold.refresh(&state);
         term.core.handle(Input::State(state), self.clock.now(), effects);
+        if !tasks.is_empty() {
+            term.core.handle(Input::Kill { tasks }, self.clock.now(), effects);
+        }
     }
 
     fn settle(&self, term: &mut Term) {
@@ -207,10 +235,17 @@ impl Member {
                 };
                 Input::Committed { seq, reply }
             }
-            Event::Planned(proposal, reply, answer) => {
+            Event::Planned(proposal, outcome, answer) => {
                 self.refresh(term, effects);
+                let tasks = term.changes.end();
+                if outcome == Ok(model::Reply::Done) && !tasks.is_empty() {
+                    term.core.handle(Input::Kill { tasks }, self.clock.now(), effects);
+                }
                 // A caller that went away does not want the answer.
-                let _ = answer.send(requests::planned(*proposal, reply, &term.core));
+                let _ = answer.send(outcome.and_then(|reply| requests::planned(*proposal, reply)));
+                while let Some(asked) = term.changes.next() {
+                    self.on_request(term, asked, effects);
+                }
                 return;
             }
             Event::Probed { task_id, index, result } => Input::Probed { task_id, index, result },
@@ -220,43 +255,36 @@ impl Member {
     }
 
     fn on_request(&self, term: &mut Term, asked: Asked, effects: &mut Vec<Effect>) {
-        let view = self.registry.view();
         let now = self.clock.now();
-        match requests::answer(asked.request, view.service(), &term.core, now) {
+        let admitted = term.hold.admit(asked, now).and_then(|asked| term.changes.admit(asked));
+        let Some(Asked { request, answer }) = admitted else { return };
+        let view = self.registry.view();
+        let world = World { state: view.service(), core: &term.core, now, address: &self.address };
+        match requests::answer(request, world) {
             Answer::Now(result) => {
                 // A caller that went away does not want the answer.
-                let _ = asked.answer.send(result);
+                let _ = answer.send(result);
             }
             Answer::Input(input, result) => {
                 term.core.handle(input, now, effects);
                 // As above.
-                let _ = asked.answer.send(result);
+                let _ = answer.send(result);
             }
             Answer::Propose(proposal) => {
-                let kill = proposal.kill.clone();
-                if !kill.is_empty() {
-                    term.core.handle(Input::Kill { tasks: kill }, now, effects);
-                }
-                let change = Change::Service(model::Command::Put(Box::new(proposal.plan.clone())));
+                term.changes.begin(&proposal);
+                let change = Change::Service(proposal.command.clone());
                 let committed = self.registry.propose(Command { time: now.wall, change });
                 let events = term.events.clone();
                 tokio::spawn(async move {
-                    match committed.await {
-                        Ok(committed) => {
-                            let reply = match committed.reply {
-                                Reply::Service(reply) => reply,
-                                Reply::Done | Reply::Refused(_) => model::Reply::Done,
-                            };
-                            // The term may be over.
-                            let _ = events.send(Event::Planned(proposal, reply, asked.answer));
-                        }
+                    let outcome = match committed.await.map(|committed| committed.reply) {
+                        Ok(Reply::Service(reply)) => Ok(reply),
+                        Ok(Reply::Done | Reply::Refused(_)) => Ok(model::Reply::Done),
                         Err(error) => {
-                            let refusal =
-                                Refusal::Unavailable(format!("the change was not recorded: {error}"));
-                            // As above.
-                            let _ = asked.answer.send(Err(refusal));
+                            Err(Refusal::Unavailable(format!("the change was not recorded: {error}")))
                         }
-                    }
+                    };
+                    // The term may be over; then its callers are told that nobody leads.
+                    let _ = events.send(Event::Planned(proposal, outcome, answer));
                 });
             }
         }
