@@ -1,9 +1,10 @@
 //! KILL.
 
-use super::io::Effect;
+use super::io::{Effect, LinkId};
 use super::state::Master;
 use super::wire;
 use crate::api::peer::{self, to_agent};
+use crate::api::v1;
 use crate::api::v1::scheduler::call;
 use crate::base::id::{FrameworkId, TaskId};
 use crate::base::time::Now;
@@ -21,16 +22,33 @@ impl Master {
         if kill.agent_id.as_ref().is_some_and(|agent_id| agent_id.value != task.agent_id.as_str()) {
             return;
         }
+        // Kept for when the agent is back: it may never hear of this one.
+        task.kill = Some(kill.clone());
         let link = self.agents.get(&task.agent_id).and_then(|agent| agent.link);
-        // The agent hears of it when it is back.
-        task.kill_pending = link.is_none();
         if let Some(link) = link {
-            let message = peer::KillTask {
-                framework_id: wire::framework_id(id),
-                task_id: kill.task_id,
-                kill_policy: kill.kill_policy,
-            };
-            effects.push(Effect::Tell { link, message: Box::new(to_agent::Message::KillTask(message)) });
+            effects.push(self.tell_kill(link, id, &task_id, kill.kill_policy));
         }
+    }
+
+    /// Tells an agent to kill a task.
+    pub(super) fn tell_kill(
+        &self,
+        link: LinkId,
+        framework_id: &FrameworkId,
+        task_id: &TaskId,
+        kill_policy: Option<v1::KillPolicy>,
+    ) -> Effect {
+        let message = peer::KillTask {
+            framework_id: wire::framework_id(framework_id),
+            task_id: wire::task_id(task_id),
+            kill_policy,
+            framework: self.info_of(framework_id),
+        };
+        Effect::Tell { link, message: Box::new(to_agent::Message::KillTask(message)) }
+    }
+
+    /// What is known of a framework, for an agent that may have forgotten it.
+    pub(super) fn info_of(&self, id: &FrameworkId) -> Option<v1::FrameworkInfo> {
+        self.frameworks.get(id).map(|framework| (*framework.info).clone())
     }
 }

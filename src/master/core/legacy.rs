@@ -50,7 +50,7 @@ impl Master {
     }
 
     fn slave(&self, id: &AgentId, agent: &Agent) -> Json {
-        let (used, offered) = self.in_use(id, agent);
+        let (used, offered) = self.in_use(agent);
         let port = agent.info.port.unwrap_or(crate::config::DEFAULT_AGENT_PORT);
         let reserved: Map<String, Json> = agent
             .total

@@ -15,8 +15,14 @@ mod frameworks;
 mod io;
 mod kill;
 mod legacy;
+#[cfg(test)]
+mod links_tests;
 mod offers;
 mod reconcile;
+mod returning;
+#[cfg(test)]
+mod script_tests;
+mod silence;
 mod state;
 mod subscribe;
 mod task_check;

@@ -64,8 +64,8 @@ pub(super) struct Task {
     pub(super) resources: Resources,
     /// Whether the resources are still charged.
     pub(super) charged: bool,
-    /// A kill was asked for while the agent was away.
-    pub(super) kill_pending: bool,
+    /// The last kill that was asked for.
+    pub(super) kill: Option<v1::scheduler::call::Kill>,
 }
 
 #[derive(Clone, Debug)]
@@ -104,8 +104,15 @@ pub(super) struct Agent {
     pub(super) reregistered: Option<Timestamp>,
     pub(super) heard: Mono,
     pub(super) pinged: Mono,
+    /// The first ping since it was heard.
+    pub(super) unanswered: Option<Mono>,
+    /// It said something since it was given up.
+    pub(super) spoke: bool,
     pub(super) offers: BTreeSet<OfferId>,
     pub(super) tasks: BTreeSet<(FrameworkId, TaskId)>,
+    /// Tasks here whose ids belong to tasks on other agents, with what is charged for them: they are
+    /// being killed.
+    pub(super) strays: BTreeMap<(FrameworkId, TaskId), Resources>,
     /// Marking it unreachable is on its way through the registry.
     pub(super) leaving: bool,
 }
@@ -168,10 +175,14 @@ pub struct Master {
     pub(super) offers: BTreeMap<OfferId, Offer>,
     pub(super) conns: BTreeMap<ConnId, Option<FrameworkId>>,
     pub(super) links: BTreeMap<LinkId, AgentId>,
+    /// Links of agents whose registration is on its way through the registry.
+    pub(super) arriving: BTreeSet<LinkId>,
     pub(super) pending: BTreeMap<u64, Pending>,
     /// When agents that have not come back since the election are marked unreachable.
     pub(super) recovery_deadline: Option<Mono>,
     pub(super) recovery_limit: Mono,
+    /// When silence had to be looked at, as of the last look.
+    pub(super) watch_due: Option<Mono>,
     pub(super) next_framework: u64,
     pub(super) next_agent: u64,
     pub(super) next_offer: u64,
@@ -199,9 +210,11 @@ impl Master {
             offers: BTreeMap::new(),
             conns: BTreeMap::new(),
             links: BTreeMap::new(),
+            arriving: BTreeSet::new(),
             pending: BTreeMap::new(),
             recovery_deadline: None,
             recovery_limit: now.mono.after(config.agent_reregister_timeout),
+            watch_due: None,
             next_framework: 0,
             next_agent: 0,
             next_offer: 0,
@@ -290,14 +303,8 @@ impl Master {
         let frameworks = self.frameworks.values().flat_map(|framework| {
             [framework.conn.map(|_| framework.heartbeat), framework.deadline.filter(|_| !framework.leaving)]
         });
-        let agents = self.agents.values().filter(|agent| !agent.leaving).flat_map(|agent| {
-            [
-                Some(agent.heard.after(self.config.agent_unreachable_after)),
-                agent.link.map(|_| self.next_ping(agent)),
-            ]
-        });
-        let own = [self.recovery_deadline, self.allocator.next_wakeup()];
-        frameworks.chain(agents).chain(own).flatten().min()
+        let own = [self.watch_deadline(), self.allocator.next_wakeup()];
+        frameworks.chain(own).flatten().min()
     }
 
     pub(super) fn propose(&mut self, change: Change, pending: Pending, effects: &mut Vec<Effect>) {
@@ -353,6 +360,9 @@ impl Master {
                 if task.charged {
                     charged.entry(framework_id).or_default().add(&task.resources);
                 }
+            }
+            for ((framework_id, _), held) in &agent.strays {
+                charged.entry(framework_id).or_default().add(held);
             }
             for (framework_id, sum) in charged {
                 assert_eq!(
