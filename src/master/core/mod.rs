@@ -24,6 +24,8 @@ mod returning;
 mod script_tests;
 mod silence;
 mod state;
+#[cfg(test)]
+mod streams_tests;
 mod subscribe;
 mod task_check;
 mod updates;

@@ -5,9 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::io::{ConnId, Effect, Input, LinkId};
+use super::frameworks::Answer;
+use super::io::{ConnId, Effect, Input, LinkId, ReplyId};
 use crate::allocator::{self, Allocator, Capabilities};
-use crate::api::v1;
+use crate::api::{ApiError, v1};
 use crate::base::chance::Chance;
 use crate::base::id::{AgentId, FrameworkId, OfferId, Role, TaskId};
 use crate::base::time::{Mono, Now, Timestamp};
@@ -17,6 +18,9 @@ use crate::resources::Resources;
 
 /// Heartbeats of scheduler streams.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
+/// What a framework has at least to come back after a fail-over: clients notice a dead link after five
+/// heartbeats, and pause up to one more between attempts.
+const TIME_TO_RETURN: Duration = Duration::from_secs(90);
 /// Completed frameworks that are remembered.
 pub(super) const MAX_COMPLETED_FRAMEWORKS: usize = 50;
 /// Completed tasks of a framework that are remembered.
@@ -89,6 +93,10 @@ pub(super) struct Framework {
     pub(super) offers: BTreeSet<OfferId>,
     pub(super) principal: Option<String>,
     pub(super) constraints: Option<v1::scheduler::OfferConstraints>,
+    /// The newest stream whose SUBSCRIBE is on its way through the registry.
+    pub(super) coming: Option<ConnId>,
+    /// The last that was proposed of its deadline is that it has one.
+    pub(super) has_recorded_deadline: bool,
     /// A removal is on its way through the registry.
     pub(super) leaving: bool,
 }
@@ -142,8 +150,14 @@ pub(super) enum Pending {
         link: LinkId,
         register: Box<super::wire::Registration>,
     },
+    UpdateFramework {
+        reply: ReplyId,
+        framework_id: FrameworkId,
+        update: Box<v1::scheduler::call::UpdateFramework>,
+    },
     RemoveFramework {
         framework_id: FrameworkId,
+        reply: Option<ReplyId>,
     },
     MarkUnreachable {
         agent_id: AgentId,
@@ -247,14 +261,12 @@ impl Master {
                 self.removed.insert(id.clone());
                 continue;
             }
-            // Its scheduler has the rest of the time that it had, at least what a fail-over takes.
-            let timeout = super::frameworks::failover_timeout(&entry.info);
             let mut framework = Framework::new(Arc::clone(&entry.info), now, true);
             framework.registered = entry.registered;
-            framework.deadline = Some(match entry.deadline {
-                Some(deadline) => now.mono.after(deadline.since(now.wall).max(HEARTBEAT)),
-                None => now.mono.after(timeout.max(HEARTBEAT)),
-            });
+            // One that was connected to the last is on no timer (Mesos: nor is one that only agents
+            // told of). One that was away has the rest of its time, at least what a return takes.
+            framework.deadline =
+                entry.deadline.map(|deadline| now.mono.after(deadline.since(now.wall).max(TIME_TO_RETURN)));
             self.allocator.add_framework(id, framework.spec(BTreeSet::new()), false);
             self.frameworks.insert(id.clone(), framework);
         }
@@ -271,21 +283,28 @@ impl Master {
         match input {
             Input::Subscribe { conn, stream_id, subscribe, principal } => {
                 self.conns.insert(conn, None);
-                self.subscribe(conn, stream_id, *subscribe, principal, now, effects);
+                self.subscribe(conn, stream_id, *subscribe, principal, effects);
             }
             Input::Disconnected { conn } => self.disconnected(conn, now, effects),
             Input::Call { reply, call, stream_id, principal } => {
-                let result = self.call(*call, stream_id.as_deref(), principal.as_deref(), now, effects);
-                effects.push(Effect::Reply { reply, result });
+                let stream_id = stream_id.as_deref();
+                let answer = self.call(reply, *call, stream_id, principal.as_deref(), now, effects);
+                Self::answer(reply, answer, effects);
             }
             Input::Teardown { reply, framework_id } => {
-                let result = self.operator_teardown(&framework_id, effects);
-                effects.push(Effect::Reply { reply, result });
+                let answer = self.operator_teardown(reply, &framework_id, effects);
+                Self::answer(reply, answer, effects);
             }
             Input::Agent { link, message } => self.agent_message(link, *message, now, effects),
             Input::AgentDisconnected { link } => self.agent_disconnected(link, now, effects),
             Input::Committed { seq, reply } => self.committed(seq, &reply, now, effects),
             Input::Tick => {}
+        }
+    }
+
+    fn answer(reply: ReplyId, answer: Result<Answer, ApiError>, effects: &mut Vec<Effect>) {
+        if answer != Ok(Answer::WhenRecorded) {
+            effects.push(Effect::Reply { reply, result: answer.map(drop) });
         }
     }
 
@@ -332,8 +351,12 @@ impl Master {
             Some(Pending::Readmit { link, register }) => {
                 self.readmitted(link, *register, refused, now, effects)
             }
-            Some(Pending::RemoveFramework { framework_id }) => {
-                self.framework_removed(&framework_id, now, effects)
+            Some(Pending::UpdateFramework { reply, framework_id, update }) => {
+                self.framework_updated(reply, &framework_id, *update, refused, now, effects);
+            }
+            Some(Pending::RemoveFramework { framework_id, reply }) => {
+                self.framework_removed(&framework_id, now, effects);
+                effects.extend(reply.map(|reply| Effect::Reply { reply, result: Ok(()) }));
             }
             Some(Pending::MarkUnreachable { agent_id }) => self.marked_unreachable(&agent_id, now, effects),
             Some(Pending::RemoveAgent { agent_id }) => self.agent_removed(&agent_id, now, effects),

@@ -40,7 +40,7 @@ pub struct AgentEntry {
 /// What is kept of a framework.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FrameworkEntry {
-    /// What its scheduler last told.
+    /// What its scheduler last told; of a removed one only the id.
     pub info: Arc<v1::FrameworkInfo>,
     /// When it first subscribed.
     pub registered: Timestamp,
@@ -218,6 +218,7 @@ impl State {
             return Reply::Refused(format!("the framework {id} is not known"));
         };
         entry.removed = Some(time);
+        entry.info = tombstone(id);
         let removed = frameworks.iter().filter_map(|(id, entry)| entry.removed.map(|at| (at, id.clone())));
         let mut removed: Vec<_> = removed.collect();
         removed.sort();
@@ -290,13 +291,16 @@ impl State {
         let mut frameworks = BTreeMap::new();
         for framework in snapshot.frameworks {
             let id = framework.framework_info.id.as_ref().map(|id| FrameworkId::new(&id.value));
+            let id = id.ok_or_else(|| DecodeError("a framework has no id".to_owned()))?;
+            // Earlier snapshots kept everything of a removed one.
+            let is_removed = framework.removed_ns.is_some();
             let entry = FrameworkEntry {
-                info: Arc::new(framework.framework_info),
+                info: if is_removed { tombstone(&id) } else { Arc::new(framework.framework_info) },
                 registered: Timestamp::from_nanos(framework.registered_ns),
                 deadline: framework.deadline_ns.map(Timestamp::from_nanos),
                 removed: framework.removed_ns.map(Timestamp::from_nanos),
             };
-            frameworks.insert(id.ok_or_else(|| DecodeError("a framework has no id".to_owned()))?, entry);
+            frameworks.insert(id, entry);
         }
         let service = model::State::decode(&snapshot.service.unwrap_or_default()).map_err(DecodeError)?;
         Ok(Self {
@@ -307,6 +311,12 @@ impl State {
             service: Arc::new(service),
         })
     }
+}
+
+/// What is kept of a removed framework: its id is refused for ever, nothing else of it matters.
+fn tombstone(id: &FrameworkId) -> Arc<v1::FrameworkInfo> {
+    let id = Some(v1::FrameworkId { value: id.to_string() });
+    Arc::new(v1::FrameworkInfo { id, ..Default::default() })
 }
 
 fn agent_id(info: &v1::AgentInfo) -> Option<AgentId> {

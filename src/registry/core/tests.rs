@@ -85,6 +85,22 @@ fn a_removed_framework_stays_refused() {
 }
 
 #[test]
+fn a_removed_framework_leaves_its_id_only() {
+    use prost::Message as _;
+
+    let mut state = State::default();
+    let framework_id = FrameworkId::from("F1");
+    let big = v1::FrameworkInfo { name: "n".repeat(60_000), ..(*framework(1)).clone() };
+    apply(&mut state, Change::AddFramework { info: Arc::new(big.clone()) });
+    apply(&mut state, Change::RemoveFramework { framework_id });
+    assert!(state.snapshot().len() < 200, "{} bytes are left", state.snapshot().len());
+    // A snapshot of a version that kept everything.
+    let mut old = crate::api::registry::Snapshot::decode(&state.snapshot()[..]).expect("a snapshot");
+    old.frameworks[0].framework_info = big;
+    assert_eq!(State::restore(&old.encode_to_vec()), Ok(state));
+}
+
+#[test]
 fn later_versions_are_told_to_upgrade() {
     let error = Command::decode(&[8, 0, 0xf2, 0x3f, 0]).expect_err("an unknown command");
     assert!(error.to_string().contains("upgrade this node"), "{error}");
