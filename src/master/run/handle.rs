@@ -19,10 +19,10 @@ use crate::registry::run::Registry;
 
 /// Requests that may wait for the loop; callers wait beyond that.
 const QUEUE: usize = 4_096;
-/// Events that a scheduler may lag behind before it is disconnected.
-pub(super) const SCHEDULER_EVENTS: usize = 4_096;
-/// Messages that an agent may lag behind before it is disconnected.
-pub(super) const AGENT_MESSAGES: usize = 16_384;
+/// Events of a stream on their way to its reader; what does not fit waits in the stream's outbox.
+const SCHEDULER_EVENTS: usize = 256;
+/// The same for messages to an agent.
+const AGENT_MESSAGES: usize = 256;
 /// Messages of an agent that may wait for the loop.
 const AGENT_QUEUE: usize = 1_024;
 

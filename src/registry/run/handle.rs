@@ -100,14 +100,29 @@ impl Registry {
         Ok(registry)
     }
 
-    /// Proposes a command. The answer comes when it is durable and applied here.
-    #[must_use]
+    /// Proposes a command, at once: commands of one caller are committed in the order of these calls.
+    /// The answer comes when it is durable and applied here.
+    #[must_use = "the answer tells whether it was committed"]
     pub fn propose(&self, command: Command) -> BoxFuture<'static, Result<Committed, ProposeError>> {
-        let handle = self.handle.clone();
-        Box::pin(async move {
-            let (index, reply) = handle.propose(command.encode()).await?;
+        match self.hand_in(&command) {
+            Ok(committed) => committed,
+            Err(error) => Box::pin(std::future::ready(Err(error))),
+        }
+    }
+
+    /// As [`Registry::propose`], but tells at once when the command was not taken.
+    ///
+    /// # Errors
+    /// `Busy` or `Stopped`: it was not proposed.
+    pub fn hand_in(
+        &self,
+        command: &Command,
+    ) -> Result<BoxFuture<'static, Result<Committed, ProposeError>>, ProposeError> {
+        let proposed = self.handle.propose(command.encode())?;
+        Ok(Box::pin(async move {
+            let (index, reply) = proposed.committed().await?;
             Ok(Committed { index, reply })
-        })
+        }))
     }
 
     /// The state as of the last applied command.

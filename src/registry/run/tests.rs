@@ -69,3 +69,14 @@ async fn refusals_are_replies_and_views_are_as_new_as_answers() {
     stop(tasks).await;
     assert!(registry.propose(admit(2)).await.is_err(), "a stopped member commits nothing");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_are_committed_in_the_order_of_the_calls() {
+    let (tasks, registry) = start(Arc::new(MemoryStore::default())).await;
+    let first = registry.propose(admit(1));
+    let second = registry.propose(admit(2));
+    let second = second.await.expect("committed");
+    let first = first.await.expect("committed");
+    assert!(first.index < second.index, "{} and {}", first.index, second.index);
+    stop(tasks).await;
+}
