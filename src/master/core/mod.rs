@@ -28,6 +28,8 @@ mod state;
 mod streams_tests;
 mod subscribe;
 mod task_check;
+#[cfg(test)]
+mod tasks_tests;
 mod updates;
 mod views;
 mod wire;
