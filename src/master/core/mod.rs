@@ -16,6 +16,8 @@ mod io;
 mod kill;
 mod legacy;
 #[cfg(test)]
+mod legacy_tests;
+#[cfg(test)]
 mod links_tests;
 mod offers;
 mod reconcile;
