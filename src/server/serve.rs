@@ -52,7 +52,8 @@ const GRACE: Duration = Duration::from_millis(500);
 /// Pause after the system had no descriptor left.
 const NO_DESCRIPTOR: Duration = Duration::from_millis(50);
 
-/// Serves until shutdown is asked for.
+/// Serves until shutdown is asked for. On loopback only requests for local names and `hostnames` are
+/// answered.
 ///
 /// # Errors
 /// The listener is broken.
@@ -60,9 +61,11 @@ pub async fn serve(
     listener: TcpListener,
     router: Router,
     limits: Limits,
+    hostnames: &[String],
     mut shutdown: Shutdown,
 ) -> io::Result<()> {
-    let router = router.layer(axum::middleware::from_fn(guard::check));
+    let hosts = guard::Hosts::of(listener.local_addr()?.ip(), hostnames);
+    let router = router.layer(axum::middleware::from_fn_with_state(hosts, guard::check));
     let places = Arc::new(Semaphore::new(limits.connections));
     loop {
         let accepted = tokio::select! {
