@@ -80,7 +80,7 @@ impl Master {
         if let Err(problem) = check_agent(&register.info) {
             return self.refuse_agent(link, problem, effects);
         }
-        if self.gone.contains(&id) {
+        if self.gone.contains_key(&id) {
             let problem = format!("the agent {id} was marked gone; remove its data to register anew");
             return self.refuse_agent(link, problem, effects);
         }
@@ -275,7 +275,7 @@ impl Master {
             effects.push(Effect::Send { conn, event: Box::new(wire::update(status)) });
         }
         if unreachable {
-            framework.unreachable.insert(task_id.clone(), task);
+            framework.remember_unreachable(task_id.clone(), task);
         } else {
             framework.remember(task.wire);
         }

@@ -10,6 +10,9 @@
 
 mod accept;
 mod agents;
+mod forget;
+#[cfg(test)]
+mod forget_tests;
 mod framework_check;
 mod frameworks;
 mod io;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::forget::Removed;
 use super::frameworks::Answer;
 use super::io::{ConnId, Effect, Input, LinkId, ReplyId};
 use crate::allocator::{self, Allocator, Capabilities};
@@ -165,6 +166,9 @@ pub(super) enum Pending {
     RemoveAgent {
         agent_id: AgentId,
     },
+    ForgetAgents {
+        agent_ids: Vec<AgentId>,
+    },
     /// Nothing waits for it.
     Nothing,
 }
@@ -180,12 +184,12 @@ pub struct Master {
     pub(super) frameworks: BTreeMap<FrameworkId, Framework>,
     pub(super) completed: VecDeque<(FrameworkId, Framework)>,
     /// Ids that are refused.
-    pub(super) removed: BTreeSet<FrameworkId>,
+    pub(super) removed: Removed,
     pub(super) agents: BTreeMap<AgentId, Agent>,
     /// Admitted, not here yet.
     pub(super) recovered: BTreeMap<AgentId, Arc<v1::AgentInfo>>,
     pub(super) unreachable: BTreeMap<AgentId, Timestamp>,
-    pub(super) gone: BTreeSet<AgentId>,
+    pub(super) gone: BTreeMap<AgentId, Timestamp>,
     pub(super) offers: BTreeMap<OfferId, Offer>,
     pub(super) conns: BTreeMap<ConnId, Option<FrameworkId>>,
     pub(super) links: BTreeMap<LinkId, AgentId>,
@@ -195,6 +199,10 @@ pub struct Master {
     /// When agents that have not come back since the election are marked unreachable.
     pub(super) recovery_deadline: Option<Mono>,
     pub(super) recovery_limit: Mono,
+    /// When it is looked for agents to forget.
+    pub(super) next_look: Mono,
+    /// Every member of the registry understands that agents are forgotten.
+    pub(super) forgets_agents: bool,
     /// When silence had to be looked at, as of the last look.
     pub(super) watch_due: Option<Mono>,
     pub(super) next_framework: u64,
@@ -216,11 +224,11 @@ impl Master {
             allocator,
             frameworks: BTreeMap::new(),
             completed: VecDeque::new(),
-            removed: BTreeSet::new(),
+            removed: Removed::default(),
             agents: BTreeMap::new(),
             recovered: BTreeMap::new(),
             unreachable: BTreeMap::new(),
-            gone: BTreeSet::new(),
+            gone: BTreeMap::new(),
             offers: BTreeMap::new(),
             conns: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -228,6 +236,8 @@ impl Master {
             pending: BTreeMap::new(),
             recovery_deadline: None,
             recovery_limit: now.mono.after(config.agent_reregister_timeout),
+            next_look: now.mono,
+            forgets_agents: Self::may_forget(registry.version()),
             watch_due: None,
             next_framework: 0,
             next_agent: 0,
@@ -249,18 +259,20 @@ impl Master {
                     self.unreachable.insert(id.clone(), entry.since);
                 }
                 Standing::Gone => {
-                    self.gone.insert(id.clone());
+                    self.gone.insert(id.clone(), entry.since);
                 }
             }
         }
         if !self.recovered.is_empty() {
             self.recovery_deadline = Some(now.mono.after(self.config.agent_unreachable_after));
         }
-        for (id, entry) in registry.frameworks() {
-            if entry.removed.is_some() {
-                self.removed.insert(id.clone());
-                continue;
-            }
+        let mut removed: Vec<_> =
+            registry.frameworks().filter_map(|(id, entry)| Some((entry.removed?, id))).collect();
+        removed.sort_unstable();
+        for (_, id) in removed {
+            self.removed.insert(id.clone());
+        }
+        for (id, entry) in registry.frameworks().filter(|(_, entry)| entry.removed.is_none()) {
             let mut framework = Framework::new(Arc::clone(&entry.info), now, true);
             framework.registered = entry.registered;
             // One that was connected to the last is on no timer (Mesos: nor is one that only agents
@@ -313,6 +325,7 @@ impl Master {
         self.heartbeats(now, effects);
         self.expire_frameworks(now, effects);
         self.watch_agents(now, effects);
+        self.forget_agents(now, effects);
         self.make_offers(now, effects);
     }
 
@@ -322,7 +335,9 @@ impl Master {
         let frameworks = self.frameworks.values().flat_map(|framework| {
             [framework.conn.map(|_| framework.heartbeat), framework.deadline.filter(|_| !framework.leaving)]
         });
-        let own = [self.watch_deadline(), self.allocator.next_wakeup()];
+        let may_forget = self.forgets_agents && !(self.unreachable.is_empty() && self.gone.is_empty());
+        let next_look = may_forget.then_some(self.next_look);
+        let own = [self.watch_deadline(), next_look, self.allocator.next_wakeup()];
         frameworks.chain(own).flatten().min()
     }
 
@@ -360,6 +375,7 @@ impl Master {
             }
             Some(Pending::MarkUnreachable { agent_id }) => self.marked_unreachable(&agent_id, now, effects),
             Some(Pending::RemoveAgent { agent_id }) => self.agent_removed(&agent_id, now, effects),
+            Some(Pending::ForgetAgents { agent_ids }) => self.agents_forgotten(&agent_ids),
             Some(Pending::Nothing) | None => {}
         }
     }

@@ -13,7 +13,7 @@ use crate::base::time::Timestamp;
 use crate::service::model;
 
 /// Removed frameworks that are remembered, so that their ids stay refused.
-const MAX_REMOVED_FRAMEWORKS: usize = 1_000;
+pub const MAX_REMOVED_FRAMEWORKS: usize = 1_000;
 
 /// How an agent stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,12 @@ impl State {
         &self.cluster_id
     }
 
+    /// The version of commands that every member knows.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
     /// Every agent that was ever admitted and not removed.
     pub fn agents(&self) -> impl Iterator<Item = (&AgentId, &AgentEntry)> {
         self.agents.iter()
@@ -106,6 +112,7 @@ impl State {
             Change::MarkUnreachable { agent_id } => self.mark(&agent_id, Standing::Unreachable, time),
             Change::MarkGone { agent_id } => self.mark(&agent_id, Standing::Gone, time),
             Change::MarkReachable { info } => self.mark_reachable(info, time),
+            Change::ForgetAgents { agent_ids } => self.forget_agents(&agent_ids),
             Change::AddFramework { info } => self.add_framework(info, time),
             Change::SetFrameworkDeadline { framework_id, deadline } => {
                 self.set_deadline(&framework_id, deadline)
@@ -155,6 +162,16 @@ impl State {
             Some(_) => Reply::Done,
             None => Reply::Refused(format!("the agent {id} is not known")),
         }
+    }
+
+    fn forget_agents(&mut self, ids: &[AgentId]) -> Reply {
+        let agents = Arc::make_mut(&mut self.agents);
+        for id in ids {
+            if agents.get(id).is_some_and(|entry| entry.standing != Standing::Admitted) {
+                agents.remove(id);
+            }
+        }
+        Reply::Done
     }
 
     fn mark(&mut self, id: &AgentId, standing: Standing, since: Timestamp) -> Reply {

@@ -11,7 +11,7 @@ use crate::base::spawn::Tasks;
 use crate::base::time::Clock;
 use crate::consensus::core::{Config, Role};
 use crate::consensus::run::{self as consensus, Handle, Machine, MemberError, ProposeError};
-use crate::registry::core::{Change, Command, DecodeError, Reply, State};
+use crate::registry::core::{Change, Command, DecodeError, Reply, State, VERSION};
 use crate::storage::Store;
 
 /// Ticks without a leader before an election.
@@ -93,8 +93,8 @@ impl Registry {
             return Err(ProposeError::Stopped.into());
         }
         let registry = Self { handle, state, applied, leadership };
-        if registry.view().cluster_id().is_empty() {
-            let change = Change::CreateCluster { cluster_id: config.cluster_id };
+        let first = opening(&registry.view(), config.cluster_id);
+        if let Some(change) = first {
             registry.propose(Command { time: clock.now().wall, change }).await?;
         }
         Ok(registry)
@@ -142,6 +142,15 @@ impl Registry {
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.leadership.clone()
     }
+}
+
+/// What a member that leads alone says first: the name of a new cluster, or, since it knows what every
+/// member knows, the newest version.
+pub(super) fn opening(state: &State, cluster_id: String) -> Option<Change> {
+    if state.cluster_id().is_empty() {
+        return Some(Change::CreateCluster { cluster_id });
+    }
+    (state.version() < VERSION).then_some(Change::RaiseVersion(VERSION))
 }
 
 /// The state machine.

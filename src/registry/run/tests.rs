@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::handle::opening;
 use super::{Registry, RegistryConfig};
 use crate::api::v1;
 use crate::base::clock::SystemClock;
 use crate::base::spawn::Tasks;
 use crate::base::time::Timestamp;
-use crate::registry::core::{Change, Command, Reply};
+use crate::registry::core::{Change, Command, Reply, State, VERSION};
 use crate::storage::{MemoryStore, SledStore, Store};
 
 async fn start(store: Arc<dyn Store>) -> (Tasks, Registry) {
@@ -34,10 +35,10 @@ async fn what_is_acknowledged_survives_a_restart() {
     let folder = tempfile::tempdir().expect("a directory");
     let open = || -> Arc<dyn Store> {
         // The storage thread of the member before lets go a moment after the member has ended.
-        for _ in 0..1_000 {
+        for _ in 0..10_000 {
             match SledStore::open(folder.path()) {
                 Ok(store) => return Arc::new(store),
-                Err(crate::storage::StoreError::Locked(_)) => std::thread::yield_now(),
+                Err(crate::storage::StoreError::Locked(_)) => std::thread::sleep(Duration::from_millis(1)),
                 Err(error) => panic!("{error}"),
             }
         }
@@ -79,4 +80,22 @@ async fn commands_are_committed_in_the_order_of_the_calls() {
     let first = first.await.expect("committed");
     assert!(first.index < second.index, "{} and {}", first.index, second.index);
     stop(tasks).await;
+}
+
+#[test]
+fn a_cluster_of_an_earlier_version_is_raised() {
+    use prost::Message as _;
+
+    let name = || "c1".to_owned();
+    let mut state = State::default();
+    assert_eq!(opening(&state, name()), Some(Change::CreateCluster { cluster_id: name() }));
+    state.apply(Command {
+        time: Timestamp::from_nanos(1),
+        change: Change::CreateCluster { cluster_id: name() },
+    });
+    assert_eq!(opening(&state, name()), None);
+    let mut old = crate::api::registry::Snapshot::decode(&state.snapshot()[..]).expect("a snapshot");
+    old.command_version = 1;
+    let old = State::restore(&old.encode_to_vec()).expect("an earlier snapshot");
+    assert_eq!(opening(&old, name()), Some(Change::RaiseVersion(VERSION)));
 }
