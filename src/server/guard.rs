@@ -37,6 +37,10 @@ impl Hosts {
 /// Refuses requests of foreign pages and of names that are not this host's.
 pub(super) async fn check(State(hosts): State<Hosts>, request: Request, next: Next) -> Response<Body> {
     match problem(&hosts, request.headers()) {
+        // Marathon's clients read JSON, also when they are refused.
+        Some(problem) if request.uri().path().starts_with("/v2/") => {
+            super::marathon::document(StatusCode::FORBIDDEN, &serde_json::json!({ "message": problem }))
+        }
         Some(problem) => text(StatusCode::FORBIDDEN, problem),
         None => next.run(request).await,
     }

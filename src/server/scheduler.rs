@@ -115,19 +115,24 @@ pub(super) fn accepted(headers: &HeaderMap) -> Result<Encoding, Box<Response<Bod
     })
 }
 
-/// The whole body, if it is not too long.
-pub(super) async fn read_body(body: Body) -> Result<Bytes, Box<Response<Body>>> {
+/// The whole body, if it is not too long; else the status and the words of the refusal.
+pub(super) async fn whole_body(body: Body) -> Result<Bytes, (StatusCode, String)> {
     match Limited::new(body, BODY_BYTES).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => {
             let problem = format!("the body is longer than {BODY_BYTES} bytes; send less at once");
-            Err(Box::new(text(StatusCode::PAYLOAD_TOO_LARGE, problem)))
+            Err((StatusCode::PAYLOAD_TOO_LARGE, problem))
         }
         Err(error) => {
             tracing::debug!(%error, "a body was not read to its end");
-            Err(Box::new(text(StatusCode::BAD_REQUEST, "the body could not be read")))
+            Err((StatusCode::BAD_REQUEST, "the body could not be read".to_owned()))
         }
     }
+}
+
+/// The same, refused in plain text.
+pub(super) async fn read_body(body: Body) -> Result<Bytes, Box<Response<Body>>> {
+    whole_body(body).await.map_err(|(status, problem)| Box::new(text(status, problem)))
 }
 
 /// The encoding of the body, as the head says.
