@@ -57,6 +57,9 @@ pub struct NodeConfig {
     pub agent: Listen,
     /// Marathon API.
     pub marathon: Listen,
+    /// Full names under which the APIs are asked on loopback (behind a proxy, say), beside addresses,
+    /// `localhost` and names without a dot.
+    pub hostnames: Vec<String>,
     /// Where state lives.
     pub data_dir: DataDir,
     /// Number of agents.
@@ -88,6 +91,7 @@ impl NodeConfig {
             master: listen(MASTER_PORT),
             agent: listen(AGENT_PORT),
             marathon: listen(MARATHON_PORT),
+            hostnames: Vec::new(),
             data_dir: DataDir::Ephemeral,
             agents: 1,
             agent_resources: None,

@@ -8,6 +8,10 @@ use crate::base::id::{AgentId, FrameworkId, Role};
 use crate::base::time::Mono;
 use crate::resources::Resources;
 
+/// Filters of one framework in one role on one agent: beyond that the one that ends first is forgotten,
+/// and its resources are offered a little early.
+const MAX_FILTERS: usize = 32;
+
 /// A framework does not want these resources for a while.
 #[derive(Clone, Debug)]
 pub(super) struct Filter {
@@ -25,6 +29,8 @@ pub(super) struct Agent {
     /// By framework, with allocations.
     pub(super) charged: BTreeMap<FrameworkId, Resources>,
     pub(super) filters: BTreeMap<(FrameworkId, Role), Vec<Filter>>,
+    /// When the first of them ends, as in the allocator's list.
+    pub(super) expiry: Option<Mono>,
     pub(super) active: bool,
     pub(super) has_gpus: bool,
     /// It told of less than is in use: nothing is offered until that has ended.
@@ -37,10 +43,29 @@ impl Agent {
         if free.subtract(&self.used).is_ok() { free } else { Resources::new() }
     }
 
+    fn first_end(&self) -> Option<Mono> {
+        self.filters.values().flatten().map(|filter| filter.until).min()
+    }
+
     fn refresh(&mut self) {
         self.shrunk = !self.total.contains(&self.used);
         self.free = self.free_now();
     }
+}
+
+/// Adds a filter, unless one says the same for at least as long; those that it outlasts go.
+fn add_filter(filters: &mut Vec<Filter>, new: Filter) {
+    let says_it =
+        |one: &Filter, other: &Filter| one.until >= other.until && one.refused.contains(&other.refused);
+    if filters.iter().any(|known| says_it(known, &new)) {
+        return;
+    }
+    filters.retain(|known| !says_it(&new, known));
+    if filters.len() >= MAX_FILTERS {
+        let first = filters.iter().enumerate().min_by_key(|(_, known)| known.until).map(|(at, _)| at);
+        first.map(|at| filters.swap_remove(at));
+    }
+    filters.push(new);
 }
 
 impl Allocator {
@@ -139,13 +164,28 @@ impl Allocator {
         if let Some(refuse) = refuse {
             let until = now.after(refuse.max(self.config.allocation_interval));
             for (role, part) in resources.by_allocation_role() {
-                let filter = Filter { refused: part.unallocated(), until };
-                agent.filters.entry((framework_id.clone(), role)).or_default().push(filter);
+                let filters = agent.filters.entry((framework_id.clone(), role)).or_default();
+                add_filter(filters, Filter { refused: part.unallocated(), until });
             }
-            self.expiries.insert((until, agent_id.clone()));
+            if agent.expiry.is_none_or(|first| until < first) {
+                self.note_expiry(agent_id);
+            }
         }
         self.book(framework_id, resources, -1);
         self.dirty.insert(agent_id.clone());
+    }
+
+    /// Remembers when the first filter of an agent ends; there is one such time for each agent.
+    pub(super) fn note_expiry(&mut self, id: &AgentId) {
+        let first = self.agents.get(id).and_then(Agent::first_end);
+        let known = match self.agents.get_mut(id) {
+            Some(agent) => std::mem::replace(&mut agent.expiry, first),
+            None => None,
+        };
+        if let Some(old) = known {
+            self.expiries.remove(&(old, id.clone()));
+        }
+        self.expiries.extend(first.map(|at| (at, id.clone())));
     }
 
     fn change_totals(&mut self, total: &Resources, sign: i64) {

@@ -12,6 +12,7 @@ use crate::resources::Resources;
 pub(super) enum Refusal {
     AgentInactive,
     FrameworkInactive,
+    NotSubscribed,
     Suppressed,
     GpuAgent,
     NothingFree,
@@ -33,15 +34,18 @@ impl Allocator {
     }
 
     fn expire(&mut self, now: Mono) {
-        while let Some((at, agent_id)) = self.expiries.first().cloned().filter(|(at, _)| *at <= now) {
-            self.expiries.remove(&(at, agent_id.clone()));
+        while let Some(first) = self.expiries.first().filter(|(at, _)| *at <= now).cloned() {
+            self.expiries.remove(&first);
+            let (_, agent_id) = first;
             if let Some(agent) = self.agents.get_mut(&agent_id) {
+                agent.expiry = None;
                 for filters in agent.filters.values_mut() {
                     filters.retain(|filter| filter.until > now);
                 }
                 agent.filters.retain(|_, filters| !filters.is_empty());
-                self.dirty.insert(agent_id);
             }
+            self.note_expiry(&agent_id);
+            self.dirty.insert(agent_id);
         }
     }
 
@@ -88,6 +92,9 @@ impl Allocator {
         }
         if !framework.active {
             return Err(Refusal::FrameworkInactive);
+        }
+        if !framework.spec.roles.contains(role) {
+            return Err(Refusal::NotSubscribed);
         }
         if framework.spec.suppressed.contains(role) {
             return Err(Refusal::Suppressed);

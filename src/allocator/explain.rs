@@ -38,6 +38,7 @@ impl Allocator {
         match refusal {
             Refusal::AgentInactive => "the agent is not active".to_owned(),
             Refusal::FrameworkInactive => "the framework is not connected".to_owned(),
+            Refusal::NotSubscribed => format!("the framework is not in the role {role}"),
             Refusal::Suppressed => format!("the framework suppressed offers for the role {role}"),
             Refusal::GpuAgent => {
                 "the agent has gpus and the framework lacks the capability GPU_RESOURCES".to_owned()

@@ -122,7 +122,7 @@ impl Allocator {
             let charged = self.charged(id, &agent_id);
             self.release(id, &agent_id, &charged, None, crate::base::time::Mono::default());
         }
-        self.drop_filters(id, &framework.spec.roles);
+        self.drop_filters_if(|other, _| other == id);
         for role in &framework.spec.roles {
             self.remove_client(id, role);
         }
@@ -152,28 +152,39 @@ impl Allocator {
     }
 
     fn drop_filters(&mut self, id: &FrameworkId, roles: &BTreeSet<Role>) {
+        self.drop_filters_if(|framework, role| framework == id && roles.contains(role));
+    }
+
+    fn drop_filters_if(&mut self, goes: impl Fn(&FrameworkId, &Role) -> bool) {
+        let mut changed = Vec::new();
         for (agent_id, agent) in &mut self.agents {
             let before = agent.filters.len();
-            agent.filters.retain(|(framework, role), _| framework != id || !roles.contains(role));
+            agent.filters.retain(|(framework, role), _| !goes(framework, role));
             if agent.filters.len() < before {
-                self.dirty.insert(agent_id.clone());
+                changed.push(agent_id.clone());
             }
+        }
+        for agent_id in changed {
+            self.note_expiry(&agent_id);
+            self.dirty.insert(agent_id);
         }
     }
 
     fn add_client(&mut self, id: &FrameworkId, role: &Role) {
-        self.roles.add(role, &self.totals);
+        let is_new_role = !self.clients.contains_key(role);
+        if is_new_role {
+            self.roles.add(role, &self.totals);
+            self.count_in_tree(role, 1);
+        }
         self.clients.entry(role.clone()).or_default().add(id.as_str(), &self.totals);
         // It may already use something in this role (known from agents before it came).
         let known: Vec<Resources> =
             self.agents.values().filter_map(|agent| agent.charged.get(id)).cloned().collect();
         for charged in known {
             let Some(part) = charged.by_allocation_role().remove(role) else { continue };
-            let sums = part.scalar_sums();
             if let Some(sorter) = self.clients.get_mut(role) {
-                sorter.charge(id.as_str(), &sums, 1, &self.totals);
+                sorter.charge(id.as_str(), &part.scalar_sums(), 1, &self.totals);
             }
-            self.roles.charge(role, &sums, 1, &self.totals);
         }
     }
 
@@ -182,7 +193,17 @@ impl Allocator {
         sorter.remove(id.as_str());
         if sorter.is_empty() {
             self.clients.remove(role);
+            self.count_in_tree(role, -1);
             self.roles.remove(role);
+        }
+    }
+
+    /// Everything that is charged in a role, whoever has it, begins or ceases to count.
+    fn count_in_tree(&mut self, role: &Role, sign: i64) {
+        for charged in self.agents.values().flat_map(|agent| agent.charged.values()) {
+            if let Some(part) = charged.by_allocation_role().remove(role) {
+                self.roles.charge(role, &part.scalar_sums(), sign, &self.totals);
+            }
         }
     }
 

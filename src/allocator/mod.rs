@@ -9,6 +9,8 @@ mod agents;
 mod cycle;
 mod explain;
 mod frameworks;
+#[cfg(test)]
+mod leaving_tests;
 mod roles;
 mod sorter;
 mod state;

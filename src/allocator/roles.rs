@@ -9,7 +9,7 @@ use crate::base::id::Role;
 /// Name of a node's own frameworks among its children: no role can be called so.
 const OWN: &str = ".";
 
-/// Roles in order of their shares.
+/// Roles in order of their shares. What is charged in a role counts while the role has frameworks.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RoleTree {
     /// Path of a node (empty: the root) → its children.

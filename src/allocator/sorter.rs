@@ -46,9 +46,10 @@ impl Sorter {
         self.clients.is_empty()
     }
 
-    /// Adds `sums` (or takes them away) to what a client has.
+    /// Adds `sums` (or takes them away) to what a client has. Whoever is no client (any more) has nothing
+    /// here.
     pub(super) fn charge(&mut self, name: &str, sums: &BTreeMap<&str, i64>, sign: i64, totals: &Sums) {
-        let client = self.clients.entry(name.to_owned()).or_default();
+        let Some(client) = self.clients.get_mut(name) else { return };
         for (resource, milli) in sums {
             let own = client.allocated.entry((*resource).to_owned()).or_default();
             *own = own.saturating_add(milli.saturating_mul(sign)).max(0);

@@ -59,7 +59,7 @@ pub struct Allocator {
     pub(super) clients: BTreeMap<Role, Sorter>,
     /// Agents on which something may be offered that was not before.
     pub(super) dirty: BTreeSet<AgentId>,
-    /// When decline filters end.
+    /// When decline filters end: for each agent the first that does.
     pub(super) expiries: BTreeSet<(Mono, AgentId)>,
 }
 
@@ -100,12 +100,13 @@ impl Allocator {
         agent.and_then(|agent| agent.charged.get(framework_id)).cloned().unwrap_or_default()
     }
 
-    /// Books resources in every place that counts them; `sign` is 1 or −1.
+    /// Books resources in every place that counts them; `sign` is 1 or −1. Roles without frameworks are
+    /// not counted: nobody competes there.
     pub(super) fn book(&mut self, framework_id: &FrameworkId, resources: &Resources, sign: i64) {
         for (role, part) in resources.by_allocation_role() {
             let sums = part.scalar_sums();
-            self.roles.charge(&role, &sums, sign, &self.totals);
             if let Some(sorter) = self.clients.get_mut(&role) {
+                self.roles.charge(&role, &sums, sign, &self.totals);
                 sorter.charge(framework_id.as_str(), &sums, sign, &self.totals);
             }
         }
@@ -130,6 +131,12 @@ impl Allocator {
                 agent.total
             );
             assert!(agent.shrunk || agent.free_now() == agent.free, "free resources of {id}");
+            assert!(
+                agent.expiry.is_none_or(|at| self.expiries.contains(&(at, id.clone()))),
+                "the end of a filter on {id} is not listed"
+            );
         }
+        let ends = self.agents.values().filter(|agent| agent.expiry.is_some()).count();
+        assert_eq!(ends, self.expiries.len(), "ends of filters that no agent has");
     }
 }

@@ -31,6 +31,14 @@ pub trait SchedulerApi: Send + Sync {
         principal: Principal,
     ) -> BoxFuture<'_, Result<SubscriptionStream<scheduler::Event>, ApiError>>;
 
+    /// Whether this master leads: where a server says so before it reads a request.
+    ///
+    /// # Errors
+    /// `NotLeader`.
+    fn leads(&self) -> Result<(), ApiError> {
+        Ok(())
+    }
+
     /// Any other call. Success means accepted (202), except UPDATE_FRAMEWORK, which is done (200).
     fn call(
         &self,
@@ -48,6 +56,14 @@ pub trait OperatorApi: Send + Sync {
         call: master::Call,
         principal: Principal,
     ) -> BoxFuture<'_, Result<Option<master::Response>, ApiError>>;
+
+    /// Whether this master leads, as [`SchedulerApi::leads`].
+    ///
+    /// # Errors
+    /// `NotLeader`.
+    fn leads(&self) -> Result<(), ApiError> {
+        Ok(())
+    }
 
     /// The legacy JSON document `/state`, as text.
     fn legacy_state(&self, principal: Principal) -> BoxFuture<'_, Result<String, ApiError>>;

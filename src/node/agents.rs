@@ -85,7 +85,7 @@ impl Agents {
         let clock = Arc::clone(&environment.clock);
         let handle =
             agent::run::Handle::start(tasks, agent_config, master, containerizers, reports, store, clock);
-        serve(tasks, "agent server", listener, server::agent_router(handle));
+        serve(tasks, "agent server", listener, server::agent_router(handle), &config.hostnames);
         self.addresses.push(address);
         Ok(())
     }

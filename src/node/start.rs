@@ -127,8 +127,8 @@ impl Node {
         let marathon: Arc<dyn MarathonApi> = service;
 
         let router = server::router(Arc::clone(&scheduler), Arc::clone(&operator), Arc::clone(&marathon));
-        serve(&mut tasks, "master server", master_listener, router.clone());
-        serve(&mut tasks, "marathon server", marathon_listener, router);
+        serve(&mut tasks, "master server", master_listener, router.clone(), &config.hostnames);
+        serve(&mut tasks, "marathon server", marathon_listener, router, &config.hostnames);
 
         let addresses = Addresses {
             master: master_address,
@@ -209,10 +209,17 @@ impl Node {
 }
 
 /// Serves one listener as a named task.
-pub(super) fn serve(tasks: &mut Tasks, name: &'static str, listener: TcpListener, router: axum::Router) {
-    let shutdown = tasks.shutdown();
+pub(super) fn serve(
+    tasks: &mut Tasks,
+    name: &'static str,
+    listener: TcpListener,
+    router: axum::Router,
+    hostnames: &[String],
+) {
+    let (shutdown, hostnames) = (tasks.shutdown(), hostnames.to_vec());
     tasks.spawn(name, async move {
-        server::serve(listener, router, server::Limits::default(), shutdown).await.map_err(|error| Fatal {
+        let served = server::serve(listener, router, server::Limits::default(), &hostnames, shutdown).await;
+        served.map_err(|error| Fatal {
             what: format!("the {name} stopped: {error}"),
             remedy: "Start the node again; if it happens again, look at the limits of open files".to_owned(),
         })

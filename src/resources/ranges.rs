@@ -94,6 +94,14 @@ impl Ranges {
         Self(coalesced(all))
     }
 
+    /// The numbers of all, and whether some number is in more than one of them.
+    pub(super) fn union_of(all: &[Self]) -> (Self, bool) {
+        let mut sorted: Vec<(u64, u64)> = all.iter().flat_map(|ranges| &ranges.0).copied().collect();
+        sorted.sort_unstable();
+        let overlap = sorted.windows(2).any(|pair| pair[1].0 <= pair[0].1);
+        (Self(coalesced(sorted)), overlap)
+    }
+
     /// The numbers that `other` does not have.
     #[must_use]
     pub fn without(&self, other: &Self) -> Self {
@@ -182,6 +190,7 @@ mod tests {
         fn behaves_like_a_set(a in prop::collection::btree_set(0u64..64, 0..40), b in prop::collection::btree_set(0u64..64, 0..40)) {
             let (left, right) = (set(&a), set(&b));
             prop_assert_eq!(left.union(&right), set(&a.union(&b).copied().collect()));
+            prop_assert_eq!(Ranges::union_of(&[left.clone(), right.clone()]), (left.union(&right), left.overlaps(&right)));
             prop_assert_eq!(left.without(&right), set(&a.difference(&b).copied().collect()));
             prop_assert_eq!(left.contains(&right), a.is_superset(&b));
             prop_assert_eq!(left.overlaps(&right), !a.is_disjoint(&b));

@@ -58,6 +58,35 @@ impl Resources {
         }
     }
 
+    /// The sum of amounts, and the name of one that repeats a port or an item of another. Ranges of one
+    /// identity are merged all at once: one after another would take the square of their number.
+    pub(super) fn sum_of(amounts: impl IntoIterator<Item = (Identity, Amount)>) -> (Self, Option<String>) {
+        let mut sum = Self::default();
+        let mut repeated = None;
+        let mut ranges: BTreeMap<Identity, Vec<Ranges>> = BTreeMap::new();
+        for (identity, amount) in amounts {
+            let merges = !identity.shared && !identity.never_merges();
+            match amount.value {
+                Value::Ranges(one) if merges => ranges.entry(identity).or_default().push(one),
+                value => {
+                    let mut own = sum.entries.get(&identity).into_iter().flatten();
+                    if own.any(|own| own.value.overlaps(&value)) {
+                        repeated = Some(identity.name.clone());
+                    }
+                    sum.add_amount(&identity, &Amount { value, copies: amount.copies });
+                }
+            }
+        }
+        for (identity, all) in ranges {
+            let (value, overlap) = Ranges::union_of(&all);
+            if overlap {
+                repeated = Some(identity.name.clone());
+            }
+            sum.add_amount(&identity, &Amount { value: Value::Ranges(value), copies: 1 });
+        }
+        (sum, repeated)
+    }
+
     /// Takes one amount away; false, and no change, when it is not contained.
     fn subtract_amount(&mut self, identity: &Identity, amount: &Amount) -> bool {
         let Some(own) = self.entries.get_mut(identity) else { return false };

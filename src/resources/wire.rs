@@ -27,15 +27,20 @@ impl Resources {
     /// # Errors
     /// A message breaks a rule; the error names the resource and the rule.
     pub fn from_wire(messages: &[v1::Resource]) -> Result<Self, ResourceError> {
-        let mut resources = Self::default();
-        for message in messages {
-            let (identity, amount) = read(message).map_err(|problem| match problem {
-                Problem::Role(error) => error,
-                Problem::Text(problem) => ResourceError::Value { name: message.name.clone(), problem },
-            })?;
-            resources.add_amount(&identity, &amount);
+        Ok(Self::sum_of(read_all(messages)?).0)
+    }
+
+    /// As [`Resources::from_wire`], but two messages must not name the same port or item.
+    ///
+    /// # Errors
+    /// As there, or a port or item is named twice.
+    pub fn from_wire_apart(messages: &[v1::Resource]) -> Result<Self, ResourceError> {
+        match Self::sum_of(read_all(messages)?) {
+            (resources, None) => Ok(resources),
+            (_, Some(name)) => {
+                Err(ResourceError::Value { name, problem: "a part of it is named twice".to_owned() })
+            }
         }
-        Ok(resources)
     }
 
     /// Writes messages, one for each entry; copies of shared resources one by one.
@@ -73,6 +78,14 @@ impl From<ResourceError> for Problem {
     fn from(error: ResourceError) -> Self {
         Self::Role(error)
     }
+}
+
+fn read_all(messages: &[v1::Resource]) -> Result<Vec<(Identity, Amount)>, ResourceError> {
+    let named = |message: &v1::Resource, problem| match problem {
+        Problem::Role(error) => error,
+        Problem::Text(problem) => ResourceError::Value { name: message.name.clone(), problem },
+    };
+    messages.iter().map(|message| read(message).map_err(|problem| named(message, problem))).collect()
 }
 
 fn read(message: &v1::Resource) -> Result<(Identity, Amount), Problem> {

@@ -1,4 +1,4 @@
-//! Legacy endpoints that tools still read: `/health`, `/version`, `/state`, with and without
+//! Legacy endpoints that tools still read: `/health`, `/version`, `/state`, `/redirect`, with and without
 //! `/master`. They answer any method, as in Mesos.
 
 use std::sync::Arc;
@@ -11,18 +11,36 @@ use axum::routing::any;
 use serde_json::json;
 
 use super::error::{refusal, text};
-use crate::client::OperatorApi;
+use super::prefix;
+use crate::api::v1::master;
+use crate::client::{ApiError, OperatorApi};
 
 /// The routes.
 pub(super) fn router(api: Arc<dyn OperatorApi>) -> Router {
-    Router::new()
-        .route("/health", any(health))
-        .route("/master/health", any(health))
-        .route("/version", any(version))
-        .route("/master/version", any(version))
-        .route("/state", any(state))
-        .route("/master/state", any(state))
-        .with_state(api)
+    let mut router = Router::new();
+    for prefix_of_master in ["", "/master"] {
+        let routes = [("health", any(health)), ("version", any(version)), ("state", any(state))];
+        for (name, route) in routes {
+            router = prefix(router, &format!("{prefix_of_master}/{name}"), &route);
+        }
+        // What is below it has no route: a redirected redirect would go round for ever.
+        router = router.route(&format!("{prefix_of_master}/redirect"), any(redirect));
+    }
+    router.with_state(api)
+}
+
+/// To the leader, without a path; the leader sends to itself.
+async fn redirect(State(api): State<Arc<dyn OperatorApi>>) -> Response<Body> {
+    let call = master::Call { r#type: Some(master::call::Type::GetMaster.into()), ..Default::default() };
+    let error = match api.call(call, None).await {
+        Ok(response) => {
+            let info = response.and_then(|response| response.get_master?.master_info);
+            let leader = info.map(|info| format!("{}:{}", info.hostname.unwrap_or_default(), info.port));
+            ApiError::NotLeader { leader }
+        }
+        Err(error) => error,
+    };
+    refusal(&error, "")
 }
 
 pub(super) async fn health() -> Response<Body> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequest, Request as HttpRequest, State};
+use axum::extract::{Request as HttpRequest, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, Response as HttpResponse, StatusCode, header};
 use axum::routing::any;
@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 
 use super::error::text;
 use super::negotiate_ping;
+use super::scheduler::whole_body;
 use crate::api::marathon::{Detail, Done, Embed, Mode, Refusal, Request, Response, Selector, TaskStatus};
+use crate::api::negotiate::{self, Encoding};
 use crate::client::MarathonApi;
 
 /// What Marathon says when a deployment holds an app; the placeholder is literal.
@@ -38,16 +40,17 @@ async fn handle(State(api): State<Arc<dyn MarathonApi>>, request: HttpRequest) -
 
 async fn answer(api: &Arc<dyn MarathonApi>, request: HttpRequest) -> HttpResponse<Body> {
     let (parts, body) = request.into_parts();
-    let body = match Bytes::from_request(HttpRequest::new(body), &()).await {
+    let body = match whole_body(body).await {
         Ok(body) => body,
-        Err(problem) => {
-            let message = match problem.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => "the body is longer than 4 MiB; send less at once",
-                _ => "the body could not be read",
-            };
-            return document(problem.status(), &json!({ "message": message }));
-        }
+        Err((status, problem)) => return document(status, &json!({ "message": problem })),
     };
+    // A page that must not be able to change anything cannot send JSON without asking first.
+    let media_type = parts.headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
+    let is_json = negotiate::content_type(media_type) == Ok(Encoding::Json);
+    if !is_json && !body.is_empty() && parts.method != Method::GET {
+        let message = "Unsupported Media Type: send Content-Type: application/json";
+        return document(StatusCode::UNSUPPORTED_MEDIA_TYPE, &json!({ "message": message }));
+    }
     match decode(&parts, &body) {
         Ok(Some(request)) => match api.call(request, None).await {
             Ok(response) => success(response),
@@ -289,7 +292,7 @@ fn shape(path: &str, error: &str) -> Refusal {
 }
 
 /// A JSON document with the headers of every answer.
-fn document(status: StatusCode, body: &Value) -> HttpResponse<Body> {
+pub(super) fn document(status: StatusCode, body: &Value) -> HttpResponse<Body> {
     let mut response = text(status, body.to_string());
     let headers = response.headers_mut();
     for (name, value) in [

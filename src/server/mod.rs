@@ -9,12 +9,15 @@ mod marathon;
 mod operator;
 mod scheduler;
 mod serve;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Response, StatusCode, header};
+use axum::routing::MethodRouter;
 
 pub use agent::router as agent_router;
 pub use serve::{Limits, serve};
@@ -31,6 +34,18 @@ pub fn router(
         .merge(operator::router(Arc::clone(&operator)))
         .merge(legacy::router(operator))
         .merge(marathon::router(marathon))
+}
+
+/// Adds a route as Mesos does: the path itself and everything below it that has no route of its own.
+fn prefix<S: Clone + Send + Sync + 'static>(
+    router: Router<S>,
+    path: &str,
+    route: &MethodRouter<S>,
+) -> Router<S> {
+    router
+        .route(path, route.clone())
+        .route(&format!("{path}/"), route.clone())
+        .route(&format!("{path}/{{*below}}"), route.clone())
 }
 
 /// `GET /ping`: `pong`, in whichever form is accepted.

@@ -9,22 +9,30 @@ use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use axum::routing::any;
 
 use super::error::{post_only, refusal, text};
-use super::scheduler::{decode, encode, read_body};
+use super::prefix;
+use super::scheduler::{accepted, content_type, decode, encode, read_body};
 use crate::api::v1::master;
-use crate::api::{json, negotiate, validate};
+use crate::api::{json, validate};
 use crate::client::OperatorApi;
 
 /// The routes.
 pub(super) fn router(api: Arc<dyn OperatorApi>) -> Router {
-    Router::new().route("/api/v1", any(handle)).route("/master/api/v1", any(handle)).with_state(api)
+    let paths = ["/api/v1", "/master/api/v1"];
+    paths.into_iter().fold(Router::new(), |router, path| prefix(router, path, &any(handle))).with_state(api)
 }
 
 async fn handle(State(api): State<Arc<dyn OperatorApi>>, request: Request) -> Response<Body> {
     let (parts, body) = request.into_parts();
+    let path = parts.uri.path_and_query().map_or("", |path| path.as_str()).to_owned();
+    if let Err(error) = api.leads() {
+        return refusal(&error, &path);
+    }
     if parts.method != Method::POST {
         return post_only();
     }
-    let path = parts.uri.path_and_query().map_or("", |path| path.as_str()).to_owned();
+    if let Err(response) = content_type(&parts.headers) {
+        return *response;
+    }
     let body = match read_body(body).await {
         Ok(body) => body,
         Err(response) => return *response,
@@ -36,6 +44,10 @@ async fn handle(State(api): State<Arc<dyn OperatorApi>>, request: Request) -> Re
     if let Err(error) = validate::master_call(&call) {
         return refusal(&error, &path);
     }
+    // Before anything is done: who cannot read the answer is not served.
+    if let Err(response) = accepted(&parts.headers) {
+        return *response;
+    }
     match api.call(call, None).await {
         Ok(None) => text(StatusCode::OK, ""),
         Ok(Some(response)) => message(&response, &parts.headers),
@@ -45,12 +57,9 @@ async fn handle(State(api): State<Arc<dyn OperatorApi>>, request: Request) -> Re
 
 /// A message in the encoding that the caller accepts.
 pub(super) fn message<M: json::Json + prost::Message>(message: &M, headers: &HeaderMap) -> Response<Body> {
-    let accept = headers.get(header::ACCEPT).map(|value| value.to_str().unwrap_or_default());
-    let Some(encoding) = negotiate::accept(accept) else {
-        return text(
-            StatusCode::NOT_ACCEPTABLE,
-            "Expecting 'Accept' to allow application/json or application/x-protobuf",
-        );
+    let encoding = match accepted(headers) {
+        Ok(encoding) => encoding,
+        Err(response) => return *response,
     };
     let mut response = Response::new(Body::from(encode(message, encoding)));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(encoding.media_type()));

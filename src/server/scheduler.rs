@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use axum::routing::any;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::error::{post_only, refusal, text};
+use super::prefix;
+use super::serve::BODY_BYTES;
 use crate::api::negotiate::{self, ContentTypeError, Encoding};
 use crate::api::v1::scheduler;
 use crate::api::{binary, json, recordio, validate};
@@ -22,18 +24,22 @@ const STREAM_ID: &str = "mesos-stream-id";
 
 /// The routes.
 pub(super) fn router(api: Arc<dyn SchedulerApi>) -> Router {
-    Router::new()
-        .route("/api/v1/scheduler", any(handle))
-        .route("/master/api/v1/scheduler", any(handle))
-        .with_state(api)
+    let paths = ["/api/v1/scheduler", "/master/api/v1/scheduler"];
+    paths.into_iter().fold(Router::new(), |router, path| prefix(router, path, &any(handle))).with_state(api)
 }
 
 async fn handle(State(api): State<Arc<dyn SchedulerApi>>, request: Request) -> Response<Body> {
     let (parts, body) = request.into_parts();
+    let path = parts.uri.path_and_query().map_or("", |path| path.as_str()).to_owned();
+    if let Err(error) = api.leads() {
+        return refusal(&error, &path);
+    }
     if parts.method != Method::POST {
         return post_only();
     }
-    let path = parts.uri.path_and_query().map_or("", |path| path.as_str()).to_owned();
+    if let Err(response) = content_type(&parts.headers) {
+        return *response;
+    }
     let body = match read_body(body).await {
         Ok(body) => body,
         Err(response) => return *response,
@@ -64,12 +70,9 @@ async fn subscribe(
     has_stream_id: bool,
     path: &str,
 ) -> Response<Body> {
-    let accept = headers.get(header::ACCEPT).map(|value| value.to_str().unwrap_or_default());
-    let Some(encoding) = negotiate::accept(accept) else {
-        return text(
-            StatusCode::NOT_ACCEPTABLE,
-            "Expecting 'Accept' to allow application/json or application/x-protobuf",
-        );
+    let encoding = match accepted(headers) {
+        Ok(encoding) => encoding,
+        Err(response) => return *response,
     };
     if has_stream_id {
         let error =
@@ -103,23 +106,47 @@ pub(super) fn encode<M: json::Json + prost::Message>(message: &M, encoding: Enco
     }
 }
 
-/// The whole body, if it is not too long.
-pub(super) async fn read_body(body: Body) -> Result<Bytes, Box<Response<Body>>> {
-    use axum::extract::FromRequest;
-
-    let request = Request::new(body);
-    Bytes::from_request(request, &())
-        .await
-        .map_err(|rejection: BytesRejection| Box::new(body_problem(&rejection)))
+/// The encoding that the caller accepts.
+pub(super) fn accepted(headers: &HeaderMap) -> Result<Encoding, Box<Response<Body>>> {
+    let accept = headers.get(header::ACCEPT).map(|value| value.to_str().unwrap_or_default());
+    negotiate::accept(accept).ok_or_else(|| {
+        let problem = "Expecting 'Accept' to allow application/json or application/x-protobuf";
+        Box::new(text(StatusCode::NOT_ACCEPTABLE, problem))
+    })
 }
 
-fn body_problem(rejection: &BytesRejection) -> Response<Body> {
-    match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            text(StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than 4 MiB; send less at once")
+/// The whole body, if it is not too long; else the status and the words of the refusal.
+pub(super) async fn whole_body(body: Body) -> Result<Bytes, (StatusCode, String)> {
+    match Limited::new(body, BODY_BYTES).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            let problem = format!("the body is longer than {BODY_BYTES} bytes; send less at once");
+            Err((StatusCode::PAYLOAD_TOO_LARGE, problem))
         }
-        status => text(status, "the body could not be read"),
+        Err(error) => {
+            tracing::debug!(%error, "a body was not read to its end");
+            Err((StatusCode::BAD_REQUEST, "the body could not be read".to_owned()))
+        }
     }
+}
+
+/// The same, refused in plain text.
+pub(super) async fn read_body(body: Body) -> Result<Bytes, Box<Response<Body>>> {
+    whole_body(body).await.map_err(|(status, problem)| Box::new(text(status, problem)))
+}
+
+/// The encoding of the body, as the head says.
+pub(super) fn content_type(headers: &HeaderMap) -> Result<Encoding, Box<Response<Body>>> {
+    let header = headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
+    negotiate::content_type(header).map_err(|error| match error {
+        ContentTypeError::Missing => {
+            Box::new(text(StatusCode::BAD_REQUEST, "Expecting 'Content-Type' to be present"))
+        }
+        ContentTypeError::Unsupported(other) => Box::new(text(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            format!("Expecting 'Content-Type' of application/json or application/x-protobuf, not {other:?}"),
+        )),
+    })
 }
 
 /// A call from its body, in whichever encoding the head says.
@@ -127,18 +154,10 @@ pub(super) fn decode<M>(headers: &HeaderMap, body: &[u8]) -> Result<M, Box<Respo
 where
     M: json::Json + prost::Message + prost::Name + Default,
 {
-    let header = headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
     let bad =
         |problem: String| Box::new(text(StatusCode::BAD_REQUEST, format!("Failed to parse body: {problem}")));
-    match negotiate::content_type(header) {
-        Ok(Encoding::Json) => json::from_slice(body).map_err(|error| bad(error.to_string())),
-        Ok(Encoding::Protobuf) => binary::from_slice(body).map_err(|error| bad(error.to_string())),
-        Err(ContentTypeError::Missing) => {
-            Err(Box::new(text(StatusCode::BAD_REQUEST, "Expecting 'Content-Type' to be present")))
-        }
-        Err(ContentTypeError::Unsupported(other)) => Err(Box::new(text(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            format!("Expecting 'Content-Type' of application/json or application/x-protobuf, not {other:?}"),
-        ))),
+    match content_type(headers)? {
+        Encoding::Json => json::from_slice(body).map_err(|error| bad(error.to_string())),
+        Encoding::Protobuf => binary::from_slice(body).map_err(|error| bad(error.to_string())),
     }
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::DefaultBodyLimit;
 use axum::http::{Response, StatusCode};
 use futures_util::FutureExt;
 use hyper::body::Incoming;
@@ -21,11 +20,12 @@ use super::error::text;
 use super::guard;
 use crate::base::spawn::Shutdown;
 
+/// Bytes of a request's body.
+pub(super) const BODY_BYTES: usize = 4 * 1024 * 1024;
+
 /// Bounds of a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Bytes of a request's body.
-    pub body_bytes: usize,
     /// Bytes of a request's head.
     pub head_bytes: usize,
     /// Fields of a request's head.
@@ -39,7 +39,6 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            body_bytes: 4 * 1024 * 1024,
             head_bytes: 16 * 1024,
             head_fields: 100,
             head_timeout: Duration::from_secs(10),
@@ -53,7 +52,8 @@ const GRACE: Duration = Duration::from_millis(500);
 /// Pause after the system had no descriptor left.
 const NO_DESCRIPTOR: Duration = Duration::from_millis(50);
 
-/// Serves until shutdown is asked for.
+/// Serves until shutdown is asked for. On loopback only requests for local names and `hostnames` are
+/// answered.
 ///
 /// # Errors
 /// The listener is broken.
@@ -61,10 +61,11 @@ pub async fn serve(
     listener: TcpListener,
     router: Router,
     limits: Limits,
+    hostnames: &[String],
     mut shutdown: Shutdown,
 ) -> io::Result<()> {
-    let router =
-        router.layer(DefaultBodyLimit::max(limits.body_bytes)).layer(axum::middleware::from_fn(guard::check));
+    let hosts = guard::Hosts::of(listener.local_addr()?.ip(), hostnames);
+    let router = router.layer(axum::middleware::from_fn_with_state(hosts, guard::check));
     let places = Arc::new(Semaphore::new(limits.connections));
     loop {
         let accepted = tokio::select! {

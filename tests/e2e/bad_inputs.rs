@@ -25,6 +25,8 @@ struct Scheduler {
     events: BufReader<TcpStream>,
     stream_id: String,
     framework_id: String,
+    /// What was read of the next record.
+    unread: Vec<u8>,
     /// An offer that no call has used yet.
     held: Option<Value>,
 }
@@ -57,8 +59,14 @@ impl Scheduler {
                 break;
             }
         }
-        let mut scheduler =
-            Self { base: base.to_owned(), events, stream_id, framework_id: String::new(), held: None };
+        let mut scheduler = Self {
+            base: base.to_owned(),
+            events,
+            stream_id,
+            framework_id: String::new(),
+            unread: Vec::new(),
+            held: None,
+        };
         let first = scheduler.event();
         scheduler.framework_id =
             first["subscribed"]["framework_id"]["value"].as_str().unwrap_or_default().to_owned();
@@ -66,16 +74,26 @@ impl Scheduler {
         scheduler
     }
 
-    /// The next event: one chunk is one record, `LENGTH\nJSON`.
+    /// The next event: a record is `LENGTH\nJSON`, wherever chunks begin and end.
     fn event(&mut self) -> Value {
-        let mut size = String::new();
-        self.events.read_line(&mut size).expect("a chunk");
-        let size = usize::from_str_radix(size.trim(), 16).expect("a chunk's size");
-        let mut chunk = vec![0; size + 2];
-        self.events.read_exact(&mut chunk).expect("a chunk");
-        let text = String::from_utf8_lossy(&chunk[..size]).into_owned();
-        let (_, record) = text.split_once('\n').expect("a record");
-        let event: Value = serde_json::from_str(record).expect("JSON");
+        let record = loop {
+            if let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') {
+                let length: usize =
+                    String::from_utf8_lossy(&self.unread[..end]).parse().expect("a record's length");
+                if self.unread.len() > end + length {
+                    let record = self.unread[end + 1..=end + length].to_vec();
+                    self.unread.drain(..=end + length);
+                    break record;
+                }
+            }
+            let mut size = String::new();
+            self.events.read_line(&mut size).expect("a chunk");
+            let size = usize::from_str_radix(size.trim(), 16).expect("a chunk's size");
+            let mut chunk = vec![0; size + 2];
+            self.events.read_exact(&mut chunk).expect("a chunk");
+            self.unread.extend_from_slice(&chunk[..size]);
+        };
+        let event: Value = serde_json::from_slice(&record).expect("JSON");
         let status = &event["update"]["status"];
         if let Some(uuid) = status.get("uuid") {
             let acknowledge =
@@ -437,7 +455,8 @@ fn calls_of_others_and_other_times() {
         (json!({ "user": "", "name": "x", "role": ".." }), "role"),
         (json!({ "user": "", "name": "x", "roles": ["a"] }), "MULTI_ROLE"),
         (json!({ "user": "", "name": "x", "id": { "value": "../x" } }), "slash"),
-        (json!({ "user": "", "name": "x", "id": { "value": "i".repeat(1 << 20) } }), "255"),
+        (json!({ "user": "", "name": "x", "id": { "value": "i".repeat(300) } }), "255"),
+        (json!({ "user": "", "name": "x", "id": { "value": "i".repeat(1 << 20) } }), "65536"),
     ] {
         let body = json!({ "type": "SUBSCRIBE", "framework_id": info["id"], "subscribe": { "framework_info": info } });
         let (status, answer) =

@@ -114,6 +114,14 @@ fn bad_requests_to_v2() {
     assert_eq!(dev.get("/v2/apps/nobody").1["message"], "App '/nobody' does not exist");
     assert_eq!(dev.get("/v2/nothing").0, 404);
     assert_eq!(dev.send("PUT", "/v2/info", &json!({})).0, 405);
+    let app = br#"{"id":"/page","cmd":"x"}"#;
+    for headers in [&[][..], &[("Content-Type", "text/plain")], &[("Content-Type", "application/x-protobuf")]]
+    {
+        assert_eq!(request(&base, "POST", "/v2/apps", headers, app).0, 415, "what a foreign page may send");
+    }
+    let (status, said) = request(&base, "GET", "/v2/apps", &[("Origin", "http://evil.example")], b"");
+    assert_eq!(status, 403);
+    assert!(serde_json::from_slice::<serde_json::Value>(&said).is_ok_and(|said| said["message"].is_string()));
     // Unknown keys are ignored over the API, doubled slashes tolerated.
     let sleeper = json!({ "id": "sleeper", "cmd": "sleep 1000", "cpus": 0.1, "mem": 32, "nonsense": 1 });
     let (status, created) = dev.send("POST", "/v2/apps", &sleeper);

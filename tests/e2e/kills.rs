@@ -71,9 +71,32 @@ fn live_and_die(data: &str, life: Duration) {
     wait_for("every process of ours to end", || own_processes(&run_id).is_empty().then_some(()));
 }
 
+/// Says how the cluster stands when a test fails.
+struct Why<'a>(&'a Dev);
+
+impl Drop for Why<'_> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for path in ["/v2/tasks", "/v2/deployments", "/v2/queue", "/v2/explain/web", "/v2/explain/box"] {
+            eprintln!("{path}: {}", self.0.get(path).1);
+        }
+        let (_, state) = self.0.send("POST", "/api/v1", &json!({ "type": "GET_TASKS" }));
+        for task in state["get_tasks"]["tasks"].as_array().into_iter().flatten() {
+            eprintln!("the master knows {} {}", task["task_id"]["value"], task["state"]);
+        }
+        for line in processes_of(&own_run_id()) {
+            eprintln!("runs: {line}");
+        }
+    }
+}
+
 /// Waits until both apps run as often as they should, and checks that nothing runs beside them.
 fn look(dev: &Dev, instances: usize, with_docker: bool) {
     let run_id = own_run_id();
+    // What a failure is found by: printed only then.
+    let _why = Why(dev);
     wait_for("every instance to answer", || {
         let tasks = dev.tasks("/web");
         let answers = |task: &Value| {

@@ -18,8 +18,6 @@ mod state;
 mod streams;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod tests_restart;
 
 pub use io::{Effect, Input};
 pub use state::{Agent, Config};

@@ -81,6 +81,11 @@ pub enum Effect {
         /// The proposal.
         proposal: u64,
     },
+    /// A leader did not take a proposal: too much waits for a majority. It may be made again.
+    Refused {
+        /// The proposal.
+        proposal: u64,
+    },
     /// The role changed. A leader has applied everything that was committed before it.
     Role(Role),
     /// The log is long: take a snapshot of the state after everything applied so far, and hand it
@@ -219,9 +224,11 @@ impl Consensus {
     fn propose(&mut self, id: u64, data: Vec<u8>, effects: &mut Vec<Effect>) {
         // An empty command could not be told from raft's own empty entries.
         let is_leader = self.node.raft.state == StateRole::Leader;
-        if data.is_empty() || !is_leader || self.node.propose(Vec::new(), data).is_err() {
-            effects.push(Effect::Dropped { proposal: id });
-            return;
+        if data.is_empty() || !is_leader {
+            return effects.push(Effect::Dropped { proposal: id });
+        }
+        if self.node.propose(Vec::new(), data).is_err() {
+            return effects.push(Effect::Refused { proposal: id });
         }
         let (index, term) = (self.node.raft.raft_log.last_index(), self.node.raft.term);
         self.waiting.push_back(Waiting { id, index, term });

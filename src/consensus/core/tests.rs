@@ -41,6 +41,7 @@ struct Member {
     disk: Disk,
     applied: Vec<(u64, Vec<u8>)>,
     answered: Vec<u64>,
+    refused: Vec<u64>,
     leads: bool,
 }
 
@@ -53,7 +54,8 @@ impl Member {
             Boot::Log { snapshot, log } => (Some(log), decode(&snapshot)),
         };
         let consensus = Consensus::new(&config, log, &logger).expect("valid settings");
-        let mut member = Self { consensus, disk, applied, answered: Vec::new(), leads: false };
+        let mut member =
+            Self { consensus, disk, applied, answered: Vec::new(), refused: Vec::new(), leads: false };
         let mut effects = Vec::new();
         member.consensus.start(&mut effects).expect("sound");
         member.perform(effects);
@@ -76,6 +78,7 @@ impl Member {
                     self.answered.extend(proposal);
                 }
                 Effect::Dropped { proposal } => panic!("{proposal} was dropped by a sole voter"),
+                Effect::Refused { proposal } => self.refused.push(proposal),
                 Effect::Role(role) => self.leads = matches!(role, Role::Leader { .. }),
                 Effect::TakeSnapshot { index } => {
                     let data = encode(&self.applied);
@@ -223,4 +226,17 @@ fn a_log_that_cannot_be_trusted_is_refused() {
     let mut later = whole.clone();
     later[head].1[0] = 99;
     assert!(recover(&later).expect_err("refused").what.contains("later version"));
+}
+
+#[test]
+fn what_a_leader_cannot_take_now_is_refused_not_lost() {
+    let mut member = Member::boot(Disk::default());
+    member.settle();
+    let big = |id| Input::Propose { id, data: vec![1; 40 * 1024 * 1024] };
+    member.handle(vec![big(1), big(2)]);
+    assert_eq!(member.refused, [2]);
+    member.settle();
+    member.handle(vec![big(2)]);
+    member.settle();
+    assert_eq!((&member.answered[..], &member.refused[..]), (&[1, 2][..], &[2][..]));
 }

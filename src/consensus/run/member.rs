@@ -93,18 +93,34 @@ impl<R> Clone for Handle<R> {
     }
 }
 
-impl<R: Send + 'static> Handle<R> {
-    /// Proposes a command; answers its index and what applying it said, when it is durable and applied.
+/// A command that was handed in.
+pub struct Proposed<R> {
+    answered: oneshot::Receiver<Result<(u64, R), ProposeError>>,
+}
+
+impl<R: Send + 'static> Proposed<R> {
+    /// Its index and what applying it said, when it is durable and applied.
     ///
     /// # Errors
     /// It was not, as far as is known.
-    pub async fn propose(&self, data: Vec<u8>) -> Result<(u64, R), ProposeError> {
+    pub async fn committed(self) -> Result<(u64, R), ProposeError> {
+        self.answered.await.unwrap_or(Err(ProposeError::Stopped))
+    }
+}
+
+impl<R: Send + 'static> Handle<R> {
+    /// Hands in a command at once: commands of one caller are committed in the order of these calls,
+    /// whenever it waits for the answers.
+    ///
+    /// # Errors
+    /// `Busy` or `Stopped`: it was not proposed.
+    pub fn propose(&self, data: Vec<u8>) -> Result<Proposed<R>, ProposeError> {
         let (answer, answered) = oneshot::channel();
         self.proposals.try_send(Proposal { data, answer }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => ProposeError::Busy,
             mpsc::error::TrySendError::Closed(_) => ProposeError::Stopped,
         })?;
-        answered.await.unwrap_or(Err(ProposeError::Stopped))
+        Ok(Proposed { answered })
     }
 }
 
@@ -222,7 +238,11 @@ impl<M: Machine> Member<M> {
                         answers.push((answer, index, reply));
                     }
                 }
-                Effect::Dropped { proposal } => self.drop_proposal(proposal),
+                Effect::Dropped { proposal } => {
+                    let reason = if self.leads { ProposeError::Unknown } else { ProposeError::NotLeader };
+                    self.give_back(proposal, reason);
+                }
+                Effect::Refused { proposal } => self.give_back(proposal, ProposeError::Busy),
                 Effect::Role(role) => {
                     self.leads = matches!(role, Role::Leader { .. });
                     self.machine.role(role);
@@ -243,8 +263,7 @@ impl<M: Machine> Member<M> {
         Ok(())
     }
 
-    fn drop_proposal(&mut self, proposal: u64) {
-        let reason = if self.leads { ProposeError::Unknown } else { ProposeError::NotLeader };
+    fn give_back(&mut self, proposal: u64, reason: ProposeError) {
         if let Some(answer) = self.waiting.remove(&proposal) {
             // As above.
             let _ = answer.send(Err(reason));

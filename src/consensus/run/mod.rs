@@ -7,4 +7,4 @@
 mod drain;
 mod member;
 
-pub use member::{Handle, Machine, MemberError, ProposeError, start};
+pub use member::{Handle, Machine, MemberError, ProposeError, Proposed, start};

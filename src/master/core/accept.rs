@@ -155,8 +155,7 @@ impl Master {
         };
         let task_id = TaskId::new(&task.task_id.value);
         let wire = task_message(id, &task);
-        let known =
-            Task { wire, agent_id: pool.agent_id.clone(), resources, charged: true, kill_pending: false };
+        let known = Task { wire, agent_id: pool.agent_id.clone(), resources, charged: true, kill: None };
         framework.tasks.insert(task_id.clone(), known);
         agent.tasks.insert((id.clone(), task_id));
         // Without a link the agent is on its way back: it will not know the task, and will say so.

@@ -3,13 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use prost::Message as _;
+
 use crate::allocator::Capabilities;
 use crate::api::v1;
 use crate::base::id::Role;
 use crate::resources::{Resources, roles};
 
+/// Most bytes of a FrameworkInfo: the registry keeps it, and it goes to agents with every task.
+const MAX_INFO_BYTES: usize = 64 * 1024;
+
 /// Checks the info and the roles that go with it.
 pub(super) fn check(info: &v1::FrameworkInfo, suppressed: &[String]) -> Result<(), String> {
+    let bytes = info.encoded_len();
+    if bytes > MAX_INFO_BYTES {
+        return Err(format!(
+            "the FrameworkInfo has {bytes} bytes, more than {MAX_INFO_BYTES}; keep labels and names short"
+        ));
+    }
     let capabilities = Capabilities::from(info.capabilities.as_slice());
     if capabilities.multi_role {
         if info.role.is_some() {
@@ -43,6 +54,17 @@ pub(super) fn check(info: &v1::FrameworkInfo, suppressed: &[String]) -> Result<(
         return Err(format!("the suppressed role {other:?} is not among the framework's roles"));
     }
     Ok(())
+}
+
+/// Offer constraints would be a promise: none may be set before they are kept.
+pub(super) fn constraints(constraints: Option<&v1::scheduler::OfferConstraints>) -> Result<(), String> {
+    match constraints {
+        Some(constraints) if !constraints.role_constraints.is_empty() => Err(
+            "'offer_constraints' are not built yet: leave them out and decline the offers that do not fit"
+                .to_owned(),
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// About 292 years: what fits in 64 bits of nanoseconds.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::framework_check;
-use super::io::{ConnId, Effect};
+use super::io::{ConnId, Effect, ReplyId};
 use super::state::{Framework, HEARTBEAT, MAX_COMPLETED_FRAMEWORKS, MAX_COMPLETED_TASKS, Master, Pending};
 use super::wire;
 use crate::allocator::{Capabilities, FrameworkSpec};
@@ -42,6 +42,8 @@ impl Framework {
             offers: BTreeSet::new(),
             principal: None,
             constraints: None,
+            coming: None,
+            has_recorded_deadline: false,
             leaving: false,
         };
         framework.describe(info);
@@ -73,16 +75,26 @@ impl Framework {
     }
 }
 
+/// When a call is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// At once.
+    Now,
+    /// When the registry has recorded what it changes.
+    WhenRecorded,
+}
+
 impl Master {
     /// One call of a subscribed scheduler.
     pub(super) fn call(
         &mut self,
+        reply: ReplyId,
         call: scheduler::Call,
         stream_id: Option<&str>,
         principal: Option<&str>,
         now: Now,
         effects: &mut Vec<Effect>,
-    ) -> Result<(), ApiError> {
+    ) -> Result<Answer, ApiError> {
         use call::Type;
 
         let id = FrameworkId::new(call.framework_id.as_ref().map_or("", |id| id.value.as_str()));
@@ -98,11 +110,12 @@ impl Master {
             Type::Kill => self.kill(&id, call.kill.unwrap_or_default(), now, effects),
             Type::Acknowledge => self.acknowledge(&id, call.acknowledge.unwrap_or_default(), effects),
             Type::Reconcile => self.reconcile(&id, call.reconcile.unwrap_or_default(), now, effects),
-            Type::Teardown => self.teardown(&id, effects),
+            Type::Teardown => self.teardown(&id, None, effects),
             // The allocator takes no requests (Mesos: accepted and ignored).
             Type::Request => {}
             Type::UpdateFramework => {
-                self.update_framework(&id, call.update_framework.unwrap_or_default(), now, effects)?
+                self.update_framework(reply, &id, call.update_framework.unwrap_or_default(), effects)?;
+                return Ok(Answer::WhenRecorded);
             }
             Type::Subscribe
             | Type::Unknown
@@ -118,7 +131,7 @@ impl Master {
                 )));
             }
         }
-        Ok(())
+        Ok(Answer::Now)
     }
 
     /// Mesos' order: known (400), the same principal (400), connected (403), the right stream (400).
@@ -165,19 +178,21 @@ impl Master {
         }
     }
 
+    /// Checks an UPDATE_FRAMEWORK and records it; all or nothing.
     fn update_framework(
         &mut self,
+        reply: ReplyId,
         id: &FrameworkId,
         update: call::UpdateFramework,
-        now: Now,
         effects: &mut Vec<Effect>,
     ) -> Result<(), ApiError> {
-        let info = update.framework_info;
-        framework_check::check(&info, &update.suppressed_roles).map_err(ApiError::Invalid)?;
+        let info = &update.framework_info;
+        framework_check::check(info, &update.suppressed_roles).map_err(ApiError::Invalid)?;
+        framework_check::constraints(update.offer_constraints.as_ref()).map_err(ApiError::Invalid)?;
         let Some(framework) = self.frameworks.get_mut(id) else {
             return Err(ApiError::Invalid("Framework cannot be found".to_owned()));
         };
-        let old = Arc::clone(&framework.info);
+        let old = &framework.info;
         let fixed = [
             ("principal", old.principal == info.principal),
             ("user", old.user == info.user),
@@ -186,15 +201,35 @@ impl Master {
         if let Some((name, _)) = fixed.iter().find(|(_, same)| !same) {
             return Err(ApiError::Invalid(format!("changing '{name}' of a framework is not supported")));
         }
-        framework.describe(Arc::new(info));
+        let change = Change::AddFramework { info: Arc::new(info.clone()) };
+        let pending = Pending::UpdateFramework { reply, framework_id: id.clone(), update: Box::new(update) };
+        self.propose(change, pending, effects);
+        Ok(())
+    }
+
+    /// What an UPDATE_FRAMEWORK told is recorded: it holds from now on.
+    pub(super) fn framework_updated(
+        &mut self,
+        reply: ReplyId,
+        id: &FrameworkId,
+        update: call::UpdateFramework,
+        refused: Option<String>,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let framework = self.frameworks.get_mut(id).filter(|framework| !framework.leaving);
+        let (None, Some(framework)) = (&refused, framework) else {
+            let problem = refused.unwrap_or_else(|| "Framework cannot be found".to_owned());
+            return effects.push(Effect::Reply { reply, result: Err(ApiError::Invalid(problem)) });
+        };
+        framework.describe(Arc::new(update.framework_info));
         framework.constraints = update.offer_constraints;
         let spec = framework.spec(update.suppressed_roles.iter().map(Role::new).collect());
-        let (info, roles) = (Arc::clone(&framework.info), framework.roles.clone());
+        let roles = framework.roles.clone();
         self.allocator.update_framework(id, spec);
         self.rescind_other_roles(id, &roles, now, effects);
-        self.propose(Change::AddFramework { info }, Pending::Nothing, effects);
         self.tell_agents_of(id, effects);
-        Ok(())
+        effects.push(Effect::Reply { reply, result: Ok(()) });
     }
 
     /// Agents with tasks of a framework hear what it is now.
@@ -210,9 +245,18 @@ impl Master {
     }
 
     pub(super) fn disconnected(&mut self, conn: ConnId, now: Now, effects: &mut Vec<Effect>) {
-        if let Some(Some(id)) = self.conns.remove(&conn) {
+        if let Some(Some(id)) = self.conns.remove(&conn)
+            && !self.is_coming(&id)
+        {
             self.lost_scheduler(&id, now, effects);
         }
+    }
+
+    /// Whether a living stream of a framework waits for the registry: then the end of an older one
+    /// means nothing, the newer one takes its place.
+    pub(super) fn is_coming(&self, id: &FrameworkId) -> bool {
+        let coming = self.frameworks.get(id).and_then(|framework| framework.coming);
+        coming.is_some_and(|conn| self.conns.contains_key(&conn))
     }
 
     /// The scheduler is gone: offers come back, filters are forgotten, the time runs.
@@ -221,6 +265,7 @@ impl Master {
         framework.conn = None;
         let timeout = failover_timeout(&framework.info);
         framework.deadline = Some(now.mono.after(timeout));
+        framework.has_recorded_deadline = timeout > Duration::ZERO;
         let offers: Vec<_> = framework.offers.iter().cloned().collect();
         for offer_id in offers {
             self.take_back(&offer_id, None, now);
@@ -247,31 +292,33 @@ impl Master {
         });
         let due: Vec<FrameworkId> = due.map(|(id, _)| id.clone()).collect();
         for id in due {
-            self.teardown(&id, effects);
+            self.teardown(&id, None, effects);
         }
     }
 
     pub(super) fn operator_teardown(
         &mut self,
+        reply: ReplyId,
         id: &FrameworkId,
         effects: &mut Vec<Effect>,
-    ) -> Result<(), ApiError> {
+    ) -> Result<Answer, ApiError> {
         if self.frameworks.get(id).is_none_or(|framework| framework.leaving) {
             return Err(ApiError::Invalid(format!("No framework found with ID {id}")));
         }
-        self.teardown(id, effects);
-        Ok(())
+        self.teardown(id, Some(reply), effects);
+        Ok(Answer::WhenRecorded)
     }
 
-    /// Begins to remove a framework: nothing is offered to it any more.
-    fn teardown(&mut self, id: &FrameworkId, effects: &mut Vec<Effect>) {
+    /// Begins to remove a framework: nothing is offered to it any more. Who asked, if somebody waits,
+    /// is answered at the end.
+    fn teardown(&mut self, id: &FrameworkId, reply: Option<ReplyId>, effects: &mut Vec<Effect>) {
         let Some(framework) = self.frameworks.get_mut(id).filter(|framework| !framework.leaving) else {
             return;
         };
         framework.leaving = true;
         self.allocator.deactivate_framework(id);
         let change = Change::RemoveFramework { framework_id: id.clone() };
-        self.propose(change, Pending::RemoveFramework { framework_id: id.clone() }, effects);
+        self.propose(change, Pending::RemoveFramework { framework_id: id.clone(), reply }, effects);
     }
 
     /// The registry has removed a framework: agents end its tasks, its stream closes.
@@ -287,6 +334,7 @@ impl Master {
         self.allocator.remove_framework(id);
         for agent in self.agents.values_mut() {
             agent.tasks.retain(|(framework_id, _)| framework_id != id);
+            agent.strays.retain(|(framework_id, _), _| framework_id != id);
             if let Some(link) = agent.link {
                 let message = peer::ShutdownFramework { framework_id: wire::framework_id(id) };
                 let message = Box::new(to_agent::Message::ShutdownFramework(message));

@@ -1,5 +1,7 @@
 //! The legacy document `/state`: flat resources, plain ids, float seconds, SLAVE spellings.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value as Json, json};
 
 use super::state::{Agent, Framework, Master};
@@ -9,7 +11,7 @@ use crate::api::v1;
 use crate::base::id::{AgentId, FrameworkId};
 use crate::base::time::Timestamp;
 use crate::config::MESOS_VERSION;
-use crate::resources::{Format, Resources};
+use crate::resources::{Format, Resources, Scalar};
 
 impl Master {
     /// The whole state for tools that read `/state`.
@@ -50,7 +52,7 @@ impl Master {
     }
 
     fn slave(&self, id: &AgentId, agent: &Agent) -> Json {
-        let (used, offered) = self.in_use(id, agent);
+        let (used, offered) = self.in_use(agent);
         let port = agent.info.port.unwrap_or(crate::config::DEFAULT_AGENT_PORT);
         let reserved: Map<String, Json> = agent
             .total
@@ -119,6 +121,7 @@ impl Master {
             "completed_tasks": framework.completed.iter().map(task).collect::<Vec<_>>(),
             "offers": offers.collect::<Vec<_>>(),
             "executors": [],
+            "offer_constraints": framework.constraints.as_ref().map_or_else(|| json!({}), message),
         });
         let roles: Vec<&str> = framework.roles.iter().map(crate::base::id::Role::as_str).collect();
         if let Some(object) = object.as_object_mut() {
@@ -129,6 +132,9 @@ impl Master {
             }
             if framework.reregistered != framework.registered {
                 object.insert("reregistered_time".to_owned(), json!(seconds(framework.reregistered)));
+            }
+            if let Some(labels) = &info.labels {
+                object.insert("labels".to_owned(), label_list(labels));
             }
             if let Some(principal) = &info.principal {
                 object.insert("principal".to_owned(), json!(principal));
@@ -164,6 +170,9 @@ fn task(task: &v1::Task) -> Json {
             if let Some(container) = &status.container_status {
                 object.insert("container_status".to_owned(), message(container));
             }
+            if let Some(labels) = &status.labels {
+                object.insert("labels".to_owned(), label_list(labels));
+            }
             if let Some(healthy) = status.healthy {
                 object.insert("healthy".to_owned(), json!(healthy));
             }
@@ -186,7 +195,12 @@ fn task(task: &v1::Task) -> Json {
             object.insert("user".to_owned(), json!(user));
         }
         if let Some(labels) = &task.labels {
-            object.insert("labels".to_owned(), message(labels)["labels"].take());
+            object.insert("labels".to_owned(), label_list(labels));
+        }
+        if !task.limits.is_empty() {
+            let limits: Map<String, Json> =
+                task.limits.iter().map(|(name, limit)| (name.clone(), amount(limit.value))).collect();
+            object.insert("limits".to_owned(), Json::Object(limits));
         }
         if let Some(discovery) = &task.discovery {
             object.insert("discovery".to_owned(), message(discovery));
@@ -201,28 +215,41 @@ fn task(task: &v1::Task) -> Json {
     object
 }
 
-/// `{"cpus": 1.0, …}`: four scalars always, ranges and sets as text.
+fn label_list(labels: &v1::Labels) -> Json {
+    labels.labels.iter().map(message).collect()
+}
+
+/// A number, which in JSON cannot be infinite.
+fn amount(value: f64) -> Json {
+    if value.is_infinite() { json!("infinity") } else { json!(value) }
+}
+
+/// `{"cpus": 1.0, …}`: four scalars always, ranges and sets as text; reservations do not show.
 fn summary(resources: &Resources) -> Json {
     let mut object = Map::new();
     for name in ["disk", "mem", "gpus", "cpus"] {
         object.insert(name.to_owned(), json!(0.0));
     }
-    for message in resources.to_wire(Format::PostRefinement) {
-        let key = if message.revocable.is_some() {
-            format!("{}_revocable", message.name)
-        } else {
-            message.name.clone()
-        };
-        if let Some(scalar) = &message.scalar {
-            let sum = object.get(&key).and_then(Json::as_f64).unwrap_or(0.0) + scalar.value;
-            object.insert(key, json!(sum));
-        } else {
-            let one = resources.named(&message.name).to_string();
-            let text = one.split_once(':').map_or("", |(_, text)| text);
-            object.insert(key, json!(text));
+    for (part, suffix) in [(resources.nonrevocable(), ""), (resources.revocable(), "_revocable")] {
+        for (name, milli) in part.scalar_sums() {
+            object.insert(format!("{name}{suffix}"), json!(Scalar::from_milli(milli).to_f64()));
+        }
+        let messages = part.to_wire(Format::PostRefinement);
+        for name in messages.iter().filter(|one| one.ranges.is_some()).map(|one| &one.name) {
+            let ranges = part.ranges(name).into_iter().map(|(begin, end)| format!("{begin}-{end}"));
+            object.insert(format!("{name}{suffix}"), json!(listed("[", ranges, "]")));
+        }
+        for name in messages.iter().filter(|one| one.set.is_some()).map(|one| &one.name) {
+            let same = messages.iter().filter(|one| &one.name == name).filter_map(|one| one.set.as_ref());
+            let items: BTreeSet<String> = same.flat_map(|set| set.item.iter().cloned()).collect();
+            object.insert(format!("{name}{suffix}"), json!(listed("{", items, "}")));
         }
     }
     Json::Object(object)
+}
+
+fn listed(open: &str, items: impl IntoIterator<Item = String>, close: &str) -> String {
+    format!("{open}{}{close}", items.into_iter().collect::<Vec<_>>().join(", "))
 }
 
 fn attributes(list: &[v1::Attribute]) -> Json {
@@ -234,8 +261,7 @@ fn attributes(list: &[v1::Attribute]) -> Json {
             json!(scalar.value)
         } else {
             let ranges = attribute.ranges.iter().flat_map(|ranges| &ranges.range);
-            let text: Vec<String> = ranges.map(|range| format!("{}-{}", range.begin, range.end)).collect();
-            json!(format!("[{}]", text.join(", ")))
+            json!(listed("[", ranges.map(|range| format!("{}-{}", range.begin, range.end)), "]"))
         };
         object.insert(attribute.name.clone(), value);
     }

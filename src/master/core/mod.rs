@@ -10,16 +10,31 @@
 
 mod accept;
 mod agents;
+mod forget;
+#[cfg(test)]
+mod forget_tests;
 mod framework_check;
 mod frameworks;
 mod io;
 mod kill;
 mod legacy;
+#[cfg(test)]
+mod legacy_tests;
+#[cfg(test)]
+mod links_tests;
 mod offers;
 mod reconcile;
+mod returning;
+#[cfg(test)]
+mod script_tests;
+mod silence;
 mod state;
+#[cfg(test)]
+mod streams_tests;
 mod subscribe;
 mod task_check;
+#[cfg(test)]
+mod tasks_tests;
 #[cfg(test)]
 mod tests;
 mod updates;

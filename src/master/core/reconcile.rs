@@ -50,7 +50,7 @@ impl Master {
                 (State::TaskGone, "Reconciliation: Task is unknown to the agent")
             }
             Some(_) if since.is_some() => (State::TaskUnreachable, "Reconciliation: Task is unreachable"),
-            Some(agent_id) if self.gone.contains(agent_id) => {
+            Some(agent_id) if self.gone.contains_key(agent_id) => {
                 (State::TaskGoneByOperator, "Reconciliation: Task is gone")
             }
             _ => (State::TaskUnknown, "Reconciliation: Task is unknown"),

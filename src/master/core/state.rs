@@ -5,9 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::io::{ConnId, Effect, Input, LinkId};
+use super::forget::Removed;
+use super::frameworks::Answer;
+use super::io::{ConnId, Effect, Input, LinkId, ReplyId};
 use crate::allocator::{self, Allocator, Capabilities};
-use crate::api::v1;
+use crate::api::{ApiError, v1};
 use crate::base::chance::Chance;
 use crate::base::id::{AgentId, FrameworkId, OfferId, Role, TaskId};
 use crate::base::time::{Mono, Now, Timestamp};
@@ -17,6 +19,9 @@ use crate::resources::Resources;
 
 /// Heartbeats of scheduler streams.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
+/// What a framework has at least to come back after a fail-over: clients notice a dead link after five
+/// heartbeats, and pause up to one more between attempts.
+const TIME_TO_RETURN: Duration = Duration::from_secs(90);
 /// Completed frameworks that are remembered.
 pub(super) const MAX_COMPLETED_FRAMEWORKS: usize = 50;
 /// Completed tasks of a framework that are remembered.
@@ -64,8 +69,8 @@ pub(super) struct Task {
     pub(super) resources: Resources,
     /// Whether the resources are still charged.
     pub(super) charged: bool,
-    /// A kill was asked for while the agent was away.
-    pub(super) kill_pending: bool,
+    /// The last kill that was asked for.
+    pub(super) kill: Option<v1::scheduler::call::Kill>,
 }
 
 #[derive(Clone, Debug)]
@@ -89,6 +94,10 @@ pub(super) struct Framework {
     pub(super) offers: BTreeSet<OfferId>,
     pub(super) principal: Option<String>,
     pub(super) constraints: Option<v1::scheduler::OfferConstraints>,
+    /// The newest stream whose SUBSCRIBE is on its way through the registry.
+    pub(super) coming: Option<ConnId>,
+    /// The last that was proposed of its deadline is that it has one.
+    pub(super) has_recorded_deadline: bool,
     /// A removal is on its way through the registry.
     pub(super) leaving: bool,
 }
@@ -104,8 +113,15 @@ pub(super) struct Agent {
     pub(super) reregistered: Option<Timestamp>,
     pub(super) heard: Mono,
     pub(super) pinged: Mono,
+    /// The first ping since it was heard.
+    pub(super) unanswered: Option<Mono>,
+    /// It said something since it was given up.
+    pub(super) spoke: bool,
     pub(super) offers: BTreeSet<OfferId>,
     pub(super) tasks: BTreeSet<(FrameworkId, TaskId)>,
+    /// Tasks here whose ids belong to tasks on other agents, with what is charged for them: they are
+    /// being killed.
+    pub(super) strays: BTreeMap<(FrameworkId, TaskId), Resources>,
     /// Marking it unreachable is on its way through the registry.
     pub(super) leaving: bool,
 }
@@ -135,22 +151,23 @@ pub(super) enum Pending {
         link: LinkId,
         register: Box<super::wire::Registration>,
     },
-    /// As `Admit`, and its connection is gone by now.
-    Discard {
-        register: Box<super::wire::Registration>,
-    },
-    /// As `Readmit`, and its connection is gone by now.
-    Absent {
-        register: Box<super::wire::Registration>,
+    UpdateFramework {
+        reply: ReplyId,
+        framework_id: FrameworkId,
+        update: Box<v1::scheduler::call::UpdateFramework>,
     },
     RemoveFramework {
         framework_id: FrameworkId,
+        reply: Option<ReplyId>,
     },
     MarkUnreachable {
         agent_id: AgentId,
     },
     RemoveAgent {
         agent_id: AgentId,
+    },
+    ForgetAgents {
+        agent_ids: Vec<AgentId>,
     },
     /// Nothing waits for it.
     Nothing,
@@ -167,19 +184,27 @@ pub struct Master {
     pub(super) frameworks: BTreeMap<FrameworkId, Framework>,
     pub(super) completed: VecDeque<(FrameworkId, Framework)>,
     /// Ids that are refused.
-    pub(super) removed: BTreeSet<FrameworkId>,
+    pub(super) removed: Removed,
     pub(super) agents: BTreeMap<AgentId, Agent>,
     /// Admitted, not here yet.
     pub(super) recovered: BTreeMap<AgentId, Arc<v1::AgentInfo>>,
     pub(super) unreachable: BTreeMap<AgentId, Timestamp>,
-    pub(super) gone: BTreeSet<AgentId>,
+    pub(super) gone: BTreeMap<AgentId, Timestamp>,
     pub(super) offers: BTreeMap<OfferId, Offer>,
     pub(super) conns: BTreeMap<ConnId, Option<FrameworkId>>,
     pub(super) links: BTreeMap<LinkId, AgentId>,
+    /// Links of agents whose registration is on its way through the registry.
+    pub(super) arriving: BTreeSet<LinkId>,
     pub(super) pending: BTreeMap<u64, Pending>,
     /// When agents that have not come back since the election are marked unreachable.
     pub(super) recovery_deadline: Option<Mono>,
     pub(super) recovery_limit: Mono,
+    /// When it is looked for agents to forget.
+    pub(super) next_look: Mono,
+    /// Every member of the registry understands that agents are forgotten.
+    pub(super) forgets_agents: bool,
+    /// When silence had to be looked at, as of the last look.
+    pub(super) watch_due: Option<Mono>,
     pub(super) next_framework: u64,
     pub(super) next_agent: u64,
     pub(super) next_offer: u64,
@@ -199,17 +224,21 @@ impl Master {
             allocator,
             frameworks: BTreeMap::new(),
             completed: VecDeque::new(),
-            removed: BTreeSet::new(),
+            removed: Removed::default(),
             agents: BTreeMap::new(),
             recovered: BTreeMap::new(),
             unreachable: BTreeMap::new(),
-            gone: BTreeSet::new(),
+            gone: BTreeMap::new(),
             offers: BTreeMap::new(),
             conns: BTreeMap::new(),
             links: BTreeMap::new(),
+            arriving: BTreeSet::new(),
             pending: BTreeMap::new(),
             recovery_deadline: None,
             recovery_limit: now.mono.after(config.agent_reregister_timeout),
+            next_look: now.mono,
+            forgets_agents: Self::may_forget(registry.version()),
+            watch_due: None,
             next_framework: 0,
             next_agent: 0,
             next_offer: 0,
@@ -230,26 +259,26 @@ impl Master {
                     self.unreachable.insert(id.clone(), entry.since);
                 }
                 Standing::Gone => {
-                    self.gone.insert(id.clone());
+                    self.gone.insert(id.clone(), entry.since);
                 }
             }
         }
         if !self.recovered.is_empty() {
             self.recovery_deadline = Some(now.mono.after(self.config.agent_unreachable_after));
         }
-        for (id, entry) in registry.frameworks() {
-            if entry.removed.is_some() {
-                self.removed.insert(id.clone());
-                continue;
-            }
-            // Its scheduler has the rest of the time that it had, at least what a fail-over takes.
-            let timeout = super::frameworks::failover_timeout(&entry.info);
+        let mut removed: Vec<_> =
+            registry.frameworks().filter_map(|(id, entry)| Some((entry.removed?, id))).collect();
+        removed.sort_unstable();
+        for (_, id) in removed {
+            self.removed.insert(id.clone());
+        }
+        for (id, entry) in registry.frameworks().filter(|(_, entry)| entry.removed.is_none()) {
             let mut framework = Framework::new(Arc::clone(&entry.info), now, true);
             framework.registered = entry.registered;
-            framework.deadline = Some(match entry.deadline {
-                Some(deadline) => now.mono.after(deadline.since(now.wall).max(HEARTBEAT)),
-                None => now.mono.after(timeout.max(HEARTBEAT)),
-            });
+            // One that was connected to the last is on no timer (Mesos: nor is one that only agents
+            // told of). One that was away has the rest of its time, at least what a return takes.
+            framework.deadline =
+                entry.deadline.map(|deadline| now.mono.after(deadline.since(now.wall).max(TIME_TO_RETURN)));
             self.allocator.add_framework(id, framework.spec(BTreeSet::new()), false);
             self.frameworks.insert(id.clone(), framework);
         }
@@ -266,16 +295,17 @@ impl Master {
         match input {
             Input::Subscribe { conn, stream_id, subscribe, principal } => {
                 self.conns.insert(conn, None);
-                self.subscribe(conn, stream_id, *subscribe, principal, now, effects);
+                self.subscribe(conn, stream_id, *subscribe, principal, effects);
             }
             Input::Disconnected { conn } => self.disconnected(conn, now, effects),
             Input::Call { reply, call, stream_id, principal } => {
-                let result = self.call(*call, stream_id.as_deref(), principal.as_deref(), now, effects);
-                effects.push(Effect::Reply { reply, result });
+                let stream_id = stream_id.as_deref();
+                let answer = self.call(reply, *call, stream_id, principal.as_deref(), now, effects);
+                Self::answer(reply, answer, effects);
             }
             Input::Teardown { reply, framework_id } => {
-                let result = self.operator_teardown(&framework_id, effects);
-                effects.push(Effect::Reply { reply, result });
+                let answer = self.operator_teardown(reply, &framework_id, effects);
+                Self::answer(reply, answer, effects);
             }
             Input::Agent { link, message } => self.agent_message(link, *message, now, effects),
             Input::AgentDisconnected { link } => self.agent_disconnected(link, now, effects),
@@ -284,11 +314,18 @@ impl Master {
         }
     }
 
+    fn answer(reply: ReplyId, answer: Result<Answer, ApiError>, effects: &mut Vec<Effect>) {
+        if answer != Ok(Answer::WhenRecorded) {
+            effects.push(Effect::Reply { reply, result: answer.map(drop) });
+        }
+    }
+
     /// Follows a group of inputs: what is due by the clock, and offers of what is free.
     pub fn settle(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.heartbeats(now, effects);
         self.expire_frameworks(now, effects);
         self.watch_agents(now, effects);
+        self.forget_agents(now, effects);
         self.make_offers(now, effects);
     }
 
@@ -298,14 +335,10 @@ impl Master {
         let frameworks = self.frameworks.values().flat_map(|framework| {
             [framework.conn.map(|_| framework.heartbeat), framework.deadline.filter(|_| !framework.leaving)]
         });
-        let agents = self.agents.values().filter(|agent| !agent.leaving).flat_map(|agent| {
-            [
-                Some(agent.heard.after(self.config.agent_unreachable_after)),
-                agent.link.map(|_| self.next_ping(agent)),
-            ]
-        });
-        let own = [self.recovery_deadline, self.allocator.next_wakeup()];
-        frameworks.chain(agents).chain(own).flatten().min()
+        let may_forget = self.forgets_agents && !(self.unreachable.is_empty() && self.gone.is_empty());
+        let next_look = may_forget.then_some(self.next_look);
+        let own = [self.watch_deadline(), next_look, self.allocator.next_wakeup()];
+        frameworks.chain(own).flatten().min()
     }
 
     pub(super) fn propose(&mut self, change: Change, pending: Pending, effects: &mut Vec<Effect>) {
@@ -333,14 +366,17 @@ impl Master {
             Some(Pending::Readmit { link, register }) => {
                 self.readmitted(link, *register, refused, now, effects)
             }
-            Some(Pending::Discard { register }) if refused.is_none() => self.discarded(&register, effects),
-            Some(Pending::Absent { register }) => self.absent(*register, refused.is_some(), now),
-            Some(Pending::RemoveFramework { framework_id }) => {
-                self.framework_removed(&framework_id, now, effects)
+            Some(Pending::UpdateFramework { reply, framework_id, update }) => {
+                self.framework_updated(reply, &framework_id, *update, refused, now, effects);
+            }
+            Some(Pending::RemoveFramework { framework_id, reply }) => {
+                self.framework_removed(&framework_id, now, effects);
+                effects.extend(reply.map(|reply| Effect::Reply { reply, result: Ok(()) }));
             }
             Some(Pending::MarkUnreachable { agent_id }) => self.marked_unreachable(&agent_id, now, effects),
             Some(Pending::RemoveAgent { agent_id }) => self.agent_removed(&agent_id, now, effects),
-            Some(Pending::Discard { .. } | Pending::Nothing) | None => {}
+            Some(Pending::ForgetAgents { agent_ids }) => self.agents_forgotten(&agent_ids),
+            Some(Pending::Nothing) | None => {}
         }
     }
 
@@ -363,6 +399,9 @@ impl Master {
                 if task.charged {
                     charged.entry(framework_id).or_default().add(&task.resources);
                 }
+            }
+            for ((framework_id, _), held) in &agent.strays {
+                charged.entry(framework_id).or_default().add(held);
             }
             for (framework_id, sum) in charged {
                 assert_eq!(

@@ -7,6 +7,11 @@ use crate::api::v1::task_status::Reason;
 use crate::base::id::Role;
 use crate::resources::Resources;
 
+/// Most resources of a task: one of each kind and reservation, and some ports.
+const MAX_RESOURCES: usize = 1_000;
+/// Most ranges and items in all of them together.
+const MAX_PARTS: usize = 10_000;
+
 /// Why a task does not run.
 pub(super) struct Rejection {
     pub(super) reason: Reason,
@@ -89,16 +94,18 @@ fn seconds(value: Option<f64>, name: &str) -> Result<(), String> {
 fn check_info(check: &v1::CheckInfo) -> Result<(), String> {
     use v1::check_info::Type;
 
-    let member = match check.r#type.map(Type::try_from) {
-        Some(Ok(Type::Command)) => check.command.is_some(),
-        Some(Ok(Type::Http)) => check.http.is_some(),
-        Some(Ok(Type::Tcp)) => check.tcp.is_some(),
+    const LACKS: &str = "CheckInfo lacks the member of its type";
+    match check.r#type.map(Type::try_from) {
+        Some(Ok(Type::Command)) => command("CheckInfo", &check.command.as_ref().ok_or(LACKS)?.command)?,
+        Some(Ok(Type::Http)) => {
+            let http = check.http.as_ref().ok_or(LACKS)?;
+            path("CheckInfo", http.path.as_deref())?;
+            port("CheckInfo", http.port)?;
+        }
+        Some(Ok(Type::Tcp)) => port("CheckInfo", check.tcp.as_ref().ok_or(LACKS)?.port)?,
         Some(Ok(Type::Unknown) | Err(_)) | None => {
             return Err("CheckInfo must specify a known 'type'".to_owned());
         }
-    };
-    if !member {
-        return Err("CheckInfo lacks the member of its type".to_owned());
     }
     seconds(check.delay_seconds, "check.delay_seconds")?;
     seconds(check.interval_seconds, "check.interval_seconds")?;
@@ -110,24 +117,20 @@ fn health_check(check: &v1::HealthCheck) -> Result<(), String> {
 
     match check.r#type.map(Type::try_from) {
         Some(Ok(Type::Command)) => {
-            let command = check.command.as_ref().ok_or("HealthCheck lacks 'command', as its type says")?;
-            if command.value.is_none() {
-                return Err("HealthCheck: the command lacks a 'value'".to_owned());
-            }
-            environment(command.environment.as_ref())?;
+            let given = check.command.as_ref().ok_or("HealthCheck lacks 'command', as its type says")?;
+            command("HealthCheck", given)?;
         }
         Some(Ok(Type::Http)) => {
             let http = check.http.as_ref().ok_or("HealthCheck lacks 'http', as its type says")?;
             if http.scheme.as_deref().is_some_and(|scheme| scheme != "http" && scheme != "https") {
                 return Err("HealthCheck: 'http.scheme' must be http or https".to_owned());
             }
-            if http.path.as_deref().is_some_and(|path| !path.starts_with('/')) {
-                return Err("HealthCheck: 'http.path' must start with a slash".to_owned());
-            }
-            port(http.port)?;
+            path("HealthCheck", http.path.as_deref())?;
+            port("HealthCheck", http.port)?;
         }
         Some(Ok(Type::Tcp)) => {
-            port(check.tcp.as_ref().ok_or("HealthCheck lacks 'tcp', as its type says")?.port)?;
+            let tcp = check.tcp.as_ref().ok_or("HealthCheck lacks 'tcp', as its type says")?;
+            port("HealthCheck", tcp.port)?;
         }
         Some(Ok(Type::Unknown) | Err(_)) | None => {
             return Err("HealthCheck must specify a known 'type'".to_owned());
@@ -139,29 +142,52 @@ fn health_check(check: &v1::HealthCheck) -> Result<(), String> {
     seconds(check.grace_period_seconds, "health_check.grace_period_seconds")
 }
 
-fn port(port: u32) -> Result<(), String> {
-    if (1..=65_535).contains(&port) { Ok(()) } else { Err(format!("HealthCheck: {port} is not a port")) }
+fn command(what: &str, command: &v1::CommandInfo) -> Result<(), String> {
+    if command.value.is_none() {
+        return Err(format!("{what}: the command lacks a 'value'"));
+    }
+    environment(command.environment.as_ref())
+}
+
+fn path(what: &str, path: Option<&str>) -> Result<(), String> {
+    match path {
+        Some(path) if !path.starts_with('/') => {
+            Err(format!("{what}: 'http.path' must start with a slash, not be {path:?}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn port(what: &str, port: u32) -> Result<(), String> {
+    if (1..=65_535).contains(&port) { Ok(()) } else { Err(format!("{what}: {port} is not a port")) }
+}
+
+/// Ranges and items that all resources of a task have.
+fn parts(task: &v1::TaskInfo) -> usize {
+    let of = |resource: &v1::Resource| {
+        let ranges = resource.ranges.as_ref().map_or(0, |ranges| ranges.range.len());
+        ranges + resource.set.as_ref().map_or(0, |set| set.item.len())
+    };
+    task.resources.iter().map(of).sum()
 }
 
 fn resources(task: &v1::TaskInfo, pool: &Pool) -> Result<Resources, String> {
     if task.resources.is_empty() {
         return Err("Task uses no resources".to_owned());
     }
-    let resources = Resources::from_wire(&task.resources)
+    let (count, parts) = (task.resources.len(), parts(task));
+    if count > MAX_RESOURCES || parts > MAX_PARTS {
+        return Err(format!(
+            "Task has {count} resources with {parts} ranges and items; at most {MAX_RESOURCES} with {MAX_PARTS} are taken"
+        ));
+    }
+    let resources = Resources::from_wire_apart(&task.resources)
         .map_err(|error| format!("Task uses invalid resources: {error}"))?;
     if resources.milli("gpus") % 1_000 != 0 {
         return Err("Task uses invalid resources: 'gpus' must be a whole number".to_owned());
     }
     if resources.allocation_roles().into_iter().any(|role| role != pool.role) {
         return Err(format!("Task uses resources that are not allocated to the offers' role {}", pool.role));
-    }
-    let mut sum = Resources::new();
-    for message in &task.resources {
-        let one = Resources::from_wire(std::slice::from_ref(message)).map_err(|error| error.to_string())?;
-        if sum.overlaps(&one) {
-            return Err(format!("Task uses the same part of {:?} twice", message.name));
-        }
-        sum.add(&one);
     }
     let revocable = resources.revocable();
     let plain = resources.nonrevocable();

@@ -22,6 +22,9 @@ impl Master {
         let id = FrameworkId::new(&update.framework_id.value);
         let task_id = TaskId::new(&update.status.task_id.value);
         let latest = v1::TaskState::try_from(update.latest_state).unwrap_or(v1::TaskState::TaskUnknown);
+        if self.stray_update(link, &agent_id, &update, now, effects) {
+            return;
+        }
         let Some(framework) = self.frameworks.get_mut(&id) else { return };
         let mut freed = None;
         if let Some(task) = framework.tasks.get_mut(&task_id).filter(|task| task.agent_id == agent_id) {

@@ -7,7 +7,7 @@ use crate::api::v1::master::call::Type as CallType;
 use crate::api::v1::master::response::{self, Type};
 use crate::api::v1::master::{Call, Response};
 use crate::api::{ApiError, v1};
-use crate::base::id::{AgentId, FrameworkId};
+use crate::base::id::FrameworkId;
 use crate::config::MESOS_VERSION;
 use crate::resources::{Format, Resources};
 
@@ -84,13 +84,13 @@ impl Master {
 
     fn get_agents(&self) -> response::GetAgents {
         response::GetAgents {
-            agents: self.agents.iter().map(|(id, agent)| self.agent_message_of(id, agent)).collect(),
+            agents: self.agents.values().map(|agent| self.agent_message_of(agent)).collect(),
             recovered_agents: self.recovered.values().map(|info| (**info).clone()).collect(),
         }
     }
 
-    fn agent_message_of(&self, id: &AgentId, agent: &Agent) -> response::get_agents::Agent {
-        let (allocated, offered) = self.in_use(id, agent);
+    fn agent_message_of(&self, agent: &Agent) -> response::get_agents::Agent {
+        let (allocated, offered) = self.in_use(agent);
         let port = agent.info.port.unwrap_or(crate::config::DEFAULT_AGENT_PORT);
         response::get_agents::Agent {
             agent_info: (*agent.info).clone(),
@@ -109,12 +109,17 @@ impl Master {
     }
 
     /// What tasks use on an agent, and what is offered of it.
-    pub(super) fn in_use(&self, id: &AgentId, agent: &Agent) -> (Resources, Resources) {
+    pub(super) fn in_use(&self, agent: &Agent) -> (Resources, Resources) {
         let mut allocated = Resources::new();
-        for framework in self.frameworks.values() {
-            for task in framework.tasks.values().filter(|task| task.charged && &task.agent_id == id) {
-                allocated.add(&task.resources);
-            }
+        let tasks = agent
+            .tasks
+            .iter()
+            .filter_map(|(framework_id, task_id)| self.frameworks.get(framework_id)?.tasks.get(task_id));
+        for task in tasks.filter(|task| task.charged) {
+            allocated.add(&task.resources);
+        }
+        for held in agent.strays.values() {
+            allocated.add(held);
         }
         let mut offered = Resources::new();
         for offer in agent.offers.iter().filter_map(|offer_id| self.offers.get(offer_id)) {

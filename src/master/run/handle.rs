@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::member::{Member, Request};
 use crate::api::v1::{master, scheduler};
@@ -15,20 +15,21 @@ use crate::client::{
     AgentLink, AgentPeer, ApiError, OperatorApi, Principal, SchedulerApi, SubscriptionStream,
 };
 use crate::master::core::Config;
-use crate::registry::run::Registry;
+use crate::registry::run::{Leadership, Registry};
 
 /// Requests that may wait for the loop; callers wait beyond that.
 const QUEUE: usize = 4_096;
-/// Events that a scheduler may lag behind before it is disconnected.
-pub(super) const SCHEDULER_EVENTS: usize = 4_096;
-/// Messages that an agent may lag behind before it is disconnected.
-pub(super) const AGENT_MESSAGES: usize = 16_384;
+/// Events of a stream on their way to its reader; what does not fit waits in the stream's outbox.
+const SCHEDULER_EVENTS: usize = 256;
+/// The same for messages to an agent.
+const AGENT_MESSAGES: usize = 256;
 /// Messages of an agent that may wait for the loop.
 const AGENT_QUEUE: usize = 1_024;
 
 /// A handle of the master of this node, leading or not.
 pub struct Handle {
     requests: mpsc::Sender<Request>,
+    leadership: watch::Receiver<Leadership>,
 }
 
 impl Handle {
@@ -41,9 +42,16 @@ impl Handle {
         clock: Arc<SystemClock>,
     ) -> Arc<Self> {
         let (requests, queue) = mpsc::channel(QUEUE);
-        let shutdown = tasks.shutdown();
+        let (shutdown, leadership) = (tasks.shutdown(), registry.leadership());
         tasks.spawn("master", Member::new(config, registry, clock).run(queue, shutdown));
-        Arc::new(Self { requests })
+        Arc::new(Self { requests, leadership })
+    }
+
+    fn is_leading(&self) -> Result<(), ApiError> {
+        match *self.leadership.borrow() {
+            Leadership::Leader { .. } => Ok(()),
+            Leadership::Follower => Err(ApiError::NotLeader { leader: None }),
+        }
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, ApiError> {
@@ -55,6 +63,10 @@ impl Handle {
 }
 
 impl SchedulerApi for Handle {
+    fn leads(&self) -> Result<(), ApiError> {
+        self.is_leading()
+    }
+
     fn subscribe(
         &self,
         call: scheduler::Call,
@@ -91,6 +103,10 @@ impl SchedulerApi for Handle {
 }
 
 impl OperatorApi for Handle {
+    fn leads(&self) -> Result<(), ApiError> {
+        self.is_leading()
+    }
+
     fn call(
         &self,
         call: master::Call,

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::outbox::{MAX_WAITING, Outbox};
+use super::proposals::propose_in_order;
 use crate::api::ApiError;
 use crate::api::peer;
 use crate::api::v1::{master, scheduler};
@@ -55,7 +57,7 @@ pub(super) enum Request {
 }
 
 /// Everything that reaches the loop beside requests.
-enum Event {
+pub(super) enum Event {
     Agent(LinkId, Box<peer::FromAgent>),
     AgentGone(LinkId),
     SchedulerGone(ConnId),
@@ -68,10 +70,11 @@ enum Event {
 struct Term {
     term: u64,
     core: Master,
-    schedulers: BTreeMap<ConnId, mpsc::Sender<scheduler::Event>>,
-    agents: BTreeMap<LinkId, mpsc::Sender<peer::ToAgent>>,
+    schedulers: BTreeMap<ConnId, Outbox<scheduler::Event>>,
+    agents: BTreeMap<LinkId, Outbox<peer::ToAgent>>,
     answers: BTreeMap<ReplyId, oneshot::Sender<Result<(), ApiError>>>,
     events: mpsc::UnboundedSender<Event>,
+    proposals: mpsc::UnboundedSender<(u64, Command)>,
 }
 
 pub(super) struct Member {
@@ -125,6 +128,11 @@ impl Member {
         // Unbounded because every sender is bounded by what it stands for: one message each of an
         // agent's bounded queue, one per stream, one per proposal.
         let (sender, mut events) = mpsc::unbounded_channel();
+        // Unbounded as well: each waits for something that is itself bounded, a stream or an agent.
+        let (proposals, proposed) = mpsc::unbounded_channel();
+        let registry = self.registry.clone();
+        let hand_in = move |command: &Command| registry.hand_in(command);
+        tokio::spawn(propose_in_order(hand_in, proposed, sender.clone()));
         let seed = self.chance.bits();
         let core = Master::new(self.config.clone(), &self.registry.view(), seed, self.clock.now());
         let mut term = Term {
@@ -134,6 +142,7 @@ impl Member {
             agents: BTreeMap::new(),
             answers: BTreeMap::new(),
             events: sender,
+            proposals,
         };
         let mut requests = Vec::new();
         loop {
@@ -205,7 +214,7 @@ impl Member {
                     return;
                 }
                 watch_scheduler(conn, dropped, term.events.clone());
-                term.schedulers.insert(conn, events);
+                term.schedulers.insert(conn, Outbox::start(events, MAX_WAITING));
                 Input::Subscribe { conn, stream_id, subscribe, principal }
             }
             Request::Call { call, stream_id, principal, answer } => {
@@ -220,7 +229,7 @@ impl Member {
                 let link = LinkId(number);
                 if answer.send(Ok(())).is_ok() {
                     forward_agent(link, from_agent, term.events.clone());
-                    term.agents.insert(link, to_agent);
+                    term.agents.insert(link, Outbox::start(to_agent, MAX_WAITING));
                 }
                 return;
             }
@@ -248,8 +257,9 @@ impl Member {
                     }
                 }
                 Effect::Send { conn, event } => {
-                    // A reader that lags too far is cut off, never waited for.
-                    if term.schedulers.get(&conn).is_some_and(|events| events.try_send(*event).is_err()) {
+                    let sent = term.schedulers.get(&conn).map(|events| events.send(*event));
+                    if let Some(Err(why)) = sent {
+                        tracing::warn!(%why, stream = conn.0, "a scheduler's stream is closed");
                         term.schedulers.remove(&conn);
                         // The loop holds the receiver.
                         let _ = term.events.send(Event::SchedulerGone(conn));
@@ -260,7 +270,8 @@ impl Member {
                 }
                 Effect::Tell { link, message } => {
                     let message = peer::ToAgent { term: term.term, message: Some(*message) };
-                    if term.agents.get(&link).is_some_and(|agent| agent.try_send(message).is_err()) {
+                    if let Some(Err(why)) = term.agents.get(&link).map(|agent| agent.send(message)) {
+                        tracing::warn!(%why, link = link.0, "an agent's connection is closed");
                         term.agents.remove(&link);
                         // As above.
                         let _ = term.events.send(Event::AgentGone(link));
@@ -271,16 +282,8 @@ impl Member {
                 }
                 Effect::Propose { seq, change } => {
                     let command = Command { time: self.clock.now().wall, change: *change };
-                    let proposal = self.registry.propose(command);
-                    let events = term.events.clone();
-                    tokio::spawn(async move {
-                        let event = match proposal.await {
-                            Ok(committed) => Event::Committed(seq, committed.reply),
-                            Err(_) => Event::ProposalLost,
-                        };
-                        // The term may be over.
-                        let _ = events.send(event);
-                    });
+                    // The task lives as long as the term; if leadership is lost it says so.
+                    let _ = term.proposals.send((seq, command));
                 }
             }
         }

@@ -2,5 +2,9 @@
 
 mod handle;
 mod member;
+mod outbox;
+mod proposals;
+#[cfg(test)]
+mod tests;
 
 pub use handle::Handle;

@@ -73,6 +73,11 @@ pub enum Change {
         /// Which.
         framework_id: FrameworkId,
     },
+    /// Agents were unreachable or gone for very long; those that came back stay. Since version 2.
+    ForgetAgents {
+        /// Which.
+        agent_ids: Vec<AgentId>,
+    },
     /// A command of the service framework.
     Service(model::Command),
     /// Every member knows this version from now on.
@@ -151,6 +156,9 @@ impl Change {
             Self::RemoveFramework { framework_id } => {
                 Wire::RemoveFramework(wire::RemoveFramework { framework_id: framework_id.to_string() })
             }
+            Self::ForgetAgents { agent_ids } => {
+                Wire::ForgetAgents(wire::ForgetAgents { agent_ids: agent_ids.iter().map(agent_id).collect() })
+            }
             Self::Service(command) => Wire::Service(command.encode()),
             Self::RaiseVersion(version) => Wire::RaiseVersion(wire::RaiseVersion { version: *version }),
         }
@@ -174,6 +182,9 @@ impl Change {
             },
             Wire::RemoveFramework(remove) => {
                 Self::RemoveFramework { framework_id: remove.framework_id.into() }
+            }
+            Wire::ForgetAgents(forget) => {
+                Self::ForgetAgents { agent_ids: forget.agent_ids.into_iter().map(AgentId::from).collect() }
             }
             Wire::Service(bytes) => Self::Service(model::Command::decode(&bytes).map_err(DecodeError)?),
             Wire::RaiseVersion(raise) => Self::RaiseVersion(raise.version),

@@ -10,7 +10,9 @@ mod state;
 mod tests;
 
 pub use command::{Change, Command, DecodeError, Reply};
-pub use state::{AgentEntry, FrameworkEntry, Standing, State};
+pub use state::{AgentEntry, FrameworkEntry, MAX_REMOVED_FRAMEWORKS, Standing, State};
 
 /// The newest command and snapshot format that this version knows.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+/// The version since which [`Change::ForgetAgents`] is understood.
+pub const FORGETS_AGENTS: u32 = 2;

@@ -13,7 +13,7 @@ use crate::base::time::Timestamp;
 use crate::service::model;
 
 /// Removed frameworks that are remembered, so that their ids stay refused.
-const MAX_REMOVED_FRAMEWORKS: usize = 1_000;
+pub const MAX_REMOVED_FRAMEWORKS: usize = 1_000;
 
 /// How an agent stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub struct AgentEntry {
 /// What is kept of a framework.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FrameworkEntry {
-    /// What its scheduler last told.
+    /// What its scheduler last told; of a removed one only the id.
     pub info: Arc<v1::FrameworkInfo>,
     /// When it first subscribed.
     pub registered: Timestamp,
@@ -65,6 +65,12 @@ impl State {
     #[must_use]
     pub fn cluster_id(&self) -> &str {
         &self.cluster_id
+    }
+
+    /// The version of commands that every member knows.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        self.version
     }
 
     /// Every agent that was ever admitted and not removed.
@@ -106,6 +112,7 @@ impl State {
             Change::MarkUnreachable { agent_id } => self.mark(&agent_id, Standing::Unreachable, time),
             Change::MarkGone { agent_id } => self.mark(&agent_id, Standing::Gone, time),
             Change::MarkReachable { info } => self.mark_reachable(info, time),
+            Change::ForgetAgents { agent_ids } => self.forget_agents(&agent_ids),
             Change::AddFramework { info } => self.add_framework(info, time),
             Change::SetFrameworkDeadline { framework_id, deadline } => {
                 self.set_deadline(&framework_id, deadline)
@@ -155,6 +162,16 @@ impl State {
             Some(_) => Reply::Done,
             None => Reply::Refused(format!("the agent {id} is not known")),
         }
+    }
+
+    fn forget_agents(&mut self, ids: &[AgentId]) -> Reply {
+        let agents = Arc::make_mut(&mut self.agents);
+        for id in ids {
+            if agents.get(id).is_some_and(|entry| entry.standing != Standing::Admitted) {
+                agents.remove(id);
+            }
+        }
+        Reply::Done
     }
 
     fn mark(&mut self, id: &AgentId, standing: Standing, since: Timestamp) -> Reply {
@@ -218,6 +235,7 @@ impl State {
             return Reply::Refused(format!("the framework {id} is not known"));
         };
         entry.removed = Some(time);
+        entry.info = tombstone(id);
         let removed = frameworks.iter().filter_map(|(id, entry)| entry.removed.map(|at| (at, id.clone())));
         let mut removed: Vec<_> = removed.collect();
         removed.sort();
@@ -290,13 +308,16 @@ impl State {
         let mut frameworks = BTreeMap::new();
         for framework in snapshot.frameworks {
             let id = framework.framework_info.id.as_ref().map(|id| FrameworkId::new(&id.value));
+            let id = id.ok_or_else(|| DecodeError("a framework has no id".to_owned()))?;
+            // Earlier snapshots kept everything of a removed one.
+            let is_removed = framework.removed_ns.is_some();
             let entry = FrameworkEntry {
-                info: Arc::new(framework.framework_info),
+                info: if is_removed { tombstone(&id) } else { Arc::new(framework.framework_info) },
                 registered: Timestamp::from_nanos(framework.registered_ns),
                 deadline: framework.deadline_ns.map(Timestamp::from_nanos),
                 removed: framework.removed_ns.map(Timestamp::from_nanos),
             };
-            frameworks.insert(id.ok_or_else(|| DecodeError("a framework has no id".to_owned()))?, entry);
+            frameworks.insert(id, entry);
         }
         let service = model::State::decode(&snapshot.service.unwrap_or_default()).map_err(DecodeError)?;
         Ok(Self {
@@ -307,6 +328,12 @@ impl State {
             service: Arc::new(service),
         })
     }
+}
+
+/// What is kept of a removed framework: its id is refused for ever, nothing else of it matters.
+fn tombstone(id: &FrameworkId) -> Arc<v1::FrameworkInfo> {
+    let id = Some(v1::FrameworkId { value: id.to_string() });
+    Arc::new(v1::FrameworkInfo { id, ..Default::default() })
 }
 
 fn agent_id(info: &v1::AgentInfo) -> Option<AgentId> {

@@ -19,8 +19,12 @@ fn framework(number: u8) -> Arc<v1::FrameworkInfo> {
     Arc::new(v1::FrameworkInfo { name: "f".into(), id, ..Default::default() })
 }
 
+fn agent_ids() -> impl Strategy<Value = AgentId> + Clone {
+    (0..4_u8).prop_map(|number| AgentId::from(format!("S{number}")))
+}
+
 fn any_change() -> impl Strategy<Value = Change> {
-    let agent_id = (0..4_u8).prop_map(|number| AgentId::from(format!("S{number}")));
+    let agent_id = agent_ids();
     let framework_id = (0..4_u8).prop_map(|number| FrameworkId::from(format!("F{number}")));
     prop_oneof![
         "[a-z]{1,4}".prop_map(|cluster_id| Change::CreateCluster { cluster_id }),
@@ -30,6 +34,7 @@ fn any_change() -> impl Strategy<Value = Change> {
         agent_id.clone().prop_map(|agent_id| Change::MarkUnreachable { agent_id }),
         (0..4_u8).prop_map(|number| Change::MarkReachable { info: agent(number) }),
         agent_id.prop_map(|agent_id| Change::MarkGone { agent_id }),
+        prop::collection::vec(agent_ids(), 0..3).prop_map(|agent_ids| Change::ForgetAgents { agent_ids }),
         (0..4_u8).prop_map(|number| Change::AddFramework { info: framework(number) }),
         (framework_id.clone(), proptest::option::of(0..9_i64)).prop_map(|(framework_id, deadline)| {
             Change::SetFrameworkDeadline { framework_id, deadline: deadline.map(Timestamp::from_nanos) }
@@ -75,6 +80,19 @@ fn a_gone_agent_never_returns() {
 }
 
 #[test]
+fn agents_that_are_back_are_not_forgotten() {
+    let mut state = State::default();
+    for number in 1..=3 {
+        apply(&mut state, Change::AdmitAgent { info: agent(number) });
+    }
+    apply(&mut state, Change::MarkUnreachable { agent_id: AgentId::from("S1") });
+    apply(&mut state, Change::MarkGone { agent_id: AgentId::from("S2") });
+    let agent_ids = ["S1", "S2", "S3", "S4"].map(AgentId::from).to_vec();
+    assert_eq!(apply(&mut state, Change::ForgetAgents { agent_ids }), Reply::Done);
+    assert_eq!(state.agents().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["S3"]);
+}
+
+#[test]
 fn a_removed_framework_stays_refused() {
     let mut state = State::default();
     let framework_id = FrameworkId::from("F1");
@@ -82,6 +100,22 @@ fn a_removed_framework_stays_refused() {
     assert_eq!(apply(&mut state, Change::RemoveFramework { framework_id }), Reply::Done);
     let again = apply(&mut state, Change::AddFramework { info: framework(1) });
     assert_eq!(again, Reply::Refused("Framework has been removed".to_owned()));
+}
+
+#[test]
+fn a_removed_framework_leaves_its_id_only() {
+    use prost::Message as _;
+
+    let mut state = State::default();
+    let framework_id = FrameworkId::from("F1");
+    let big = v1::FrameworkInfo { name: "n".repeat(60_000), ..(*framework(1)).clone() };
+    apply(&mut state, Change::AddFramework { info: Arc::new(big.clone()) });
+    apply(&mut state, Change::RemoveFramework { framework_id });
+    assert!(state.snapshot().len() < 200, "{} bytes are left", state.snapshot().len());
+    // A snapshot of a version that kept everything.
+    let mut old = crate::api::registry::Snapshot::decode(&state.snapshot()[..]).expect("a snapshot");
+    old.frameworks[0].framework_info = big;
+    assert_eq!(State::restore(&old.encode_to_vec()), Ok(state));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::base::spawn::Tasks;
 use crate::base::time::Clock;
 use crate::consensus::core::{Config, Role};
 use crate::consensus::run::{self as consensus, Handle, Machine, MemberError, ProposeError};
-use crate::registry::core::{Change, Command, DecodeError, Reply, State};
+use crate::registry::core::{Change, Command, DecodeError, Reply, State, VERSION};
 use crate::storage::Store;
 
 /// Ticks without a leader before an election.
@@ -93,21 +93,36 @@ impl Registry {
             return Err(ProposeError::Stopped.into());
         }
         let registry = Self { handle, state, applied, leadership };
-        if registry.view().cluster_id().is_empty() {
-            let change = Change::CreateCluster { cluster_id: config.cluster_id };
+        let first = opening(&registry.view(), config.cluster_id);
+        if let Some(change) = first {
             registry.propose(Command { time: clock.now().wall, change }).await?;
         }
         Ok(registry)
     }
 
-    /// Proposes a command. The answer comes when it is durable and applied here.
-    #[must_use]
+    /// Proposes a command, at once: commands of one caller are committed in the order of these calls.
+    /// The answer comes when it is durable and applied here.
+    #[must_use = "the answer tells whether it was committed"]
     pub fn propose(&self, command: Command) -> BoxFuture<'static, Result<Committed, ProposeError>> {
-        let handle = self.handle.clone();
-        Box::pin(async move {
-            let (index, reply) = handle.propose(command.encode()).await?;
+        match self.hand_in(&command) {
+            Ok(committed) => committed,
+            Err(error) => Box::pin(std::future::ready(Err(error))),
+        }
+    }
+
+    /// As [`Registry::propose`], but tells at once when the command was not taken.
+    ///
+    /// # Errors
+    /// `Busy` or `Stopped`: it was not proposed.
+    pub fn hand_in(
+        &self,
+        command: &Command,
+    ) -> Result<BoxFuture<'static, Result<Committed, ProposeError>>, ProposeError> {
+        let proposed = self.handle.propose(command.encode())?;
+        Ok(Box::pin(async move {
+            let (index, reply) = proposed.committed().await?;
             Ok(Committed { index, reply })
-        })
+        }))
     }
 
     /// The state as of the last applied command.
@@ -127,6 +142,15 @@ impl Registry {
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.leadership.clone()
     }
+}
+
+/// What a member that leads alone says first: the name of a new cluster, or, since it knows what every
+/// member knows, the newest version.
+pub(super) fn opening(state: &State, cluster_id: String) -> Option<Change> {
+    if state.cluster_id().is_empty() {
+        return Some(Change::CreateCluster { cluster_id });
+    }
+    (state.version() < VERSION).then_some(Change::RaiseVersion(VERSION))
 }
 
 /// The state machine.

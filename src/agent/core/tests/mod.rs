@@ -6,5 +6,6 @@ mod kill;
 mod model;
 mod random;
 mod recovery;
+mod restart;
 mod streams;
 mod support;

@@ -184,6 +184,8 @@ fn an_agent_that_left_again_before_it_was_recorded_has_its_time() {
     env.handle(Input::AgentDisconnected { link: agent.link });
     env.late = false;
     env.commit();
+    // Nobody hears it any more.
+    env.registered(agent.link);
     env.silence();
     env.wait(Duration::from_secs(601));
     env.event(scheduler.conn, event::Type::Failure);

@@ -81,12 +81,12 @@ fn agents_that_stay_away_are_unreachable_when_most_are_back() {
 #[test]
 fn the_rest_of_a_failover_timeout_is_kept() {
     let mut env = TestEnv::new();
-    let info = v1::FrameworkInfo { failover_timeout: Some(100.0), ..framework_info(&[]) };
+    let info = v1::FrameworkInfo { failover_timeout: Some(300.0), ..framework_info(&[]) };
     let scheduler = env.subscribe(&info);
     env.handle(crate::master::core::Input::Disconnected { conn: scheduler.conn });
     env.wait(Duration::from_secs(60));
     env.fail_over();
-    env.wait(Duration::from_secs(39));
+    env.wait(Duration::from_secs(239));
     assert!(env.registry.framework(&scheduler.id).is_some_and(|framework| framework.removed.is_none()));
     env.wait(Duration::from_secs(1));
     assert!(env.registry.framework(&scheduler.id).is_some_and(|framework| framework.removed.is_some()));

@@ -161,12 +161,13 @@ fn an_operator_ends_a_framework_once() {
     let scheduler = env.subscribe(&framework_info(&[]));
     for expected in [true, false] {
         env.handle(Input::Teardown { reply: ReplyId(99), framework_id: scheduler.id.clone() });
+        // The answer comes when it is done, not before.
+        if expected {
+            closes(&mut env, scheduler.conn);
+        }
         match env.effects.pop_front() {
             Some(Effect::Reply { result, .. }) => assert_eq!(result.is_ok(), expected),
             other => panic!("{other:?}"),
-        }
-        if expected {
-            closes(&mut env, scheduler.conn);
         }
         env.silence();
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::container::{Exit, LaunchFailure, Signal, Started, Survivor, SurvivorState};
-use super::{Agent, Config, Effect, Input};
+use super::super::container::{Exit, LaunchFailure, Signal, Started, Survivor, SurvivorState};
+use super::super::{Agent, Config, Effect, Input};
 use crate::api::peer::{self, from_agent, to_agent};
 use crate::api::v1;
 use crate::api::v1::task_status::{Reason, Source};
