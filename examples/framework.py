@@ -105,6 +105,7 @@ class Scenario:
         self.states = {}
         self.launched = False
         self.killed = False
+        self.asked = False
         self.reconciled = False
         self.agent_id = None
 
@@ -151,7 +152,8 @@ class Scenario:
         """True when all is done."""
         if not self.launched:
             return False
-        if "TASK_RUNNING" in self.states["sleeper"] and not self.reconciled:
+        if "TASK_RUNNING" in self.states["sleeper"] and not self.asked:
+            self.asked = True
             self.master.call(
                 "RECONCILE",
                 reconcile={"tasks": [{"task_id": {"value": "sleeper"}, "agent_id": self.agent_id}]},

@@ -33,14 +33,13 @@ pub(super) struct Agent {
     pub(super) expiry: Option<Mono>,
     pub(super) active: bool,
     pub(super) has_gpus: bool,
-    /// It told of less than is in use: nothing is offered until that has ended.
+    /// It told of less than is in use: what is free is what nothing uses of the rest.
     pub(super) shrunk: bool,
 }
 
 impl Agent {
     pub(super) fn free_now(&self) -> Resources {
-        let mut free = self.total.clone();
-        if free.subtract(&self.used).is_ok() { free } else { Resources::new() }
+        self.total.without(&self.used)
     }
 
     fn first_end(&self) -> Option<Mono> {

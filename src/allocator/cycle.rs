@@ -50,11 +50,7 @@ impl Allocator {
     }
 
     fn allocate_agent(&mut self, agent_id: &AgentId, grants: &mut Vec<Grant>) {
-        if self
-            .agents
-            .get(agent_id)
-            .is_none_or(|agent| !agent.active || agent.shrunk || agent.free.is_empty())
-        {
+        if self.agents.get(agent_id).is_none_or(|agent| !agent.active || agent.free.is_empty()) {
             return;
         }
         for role in self.roles.in_order() {
@@ -87,7 +83,7 @@ impl Allocator {
         else {
             return Err(Refusal::NothingFree);
         };
-        if !agent.active || agent.shrunk {
+        if !agent.active {
             return Err(Refusal::AgentInactive);
         }
         if !framework.active {

@@ -130,7 +130,7 @@ impl Allocator {
                 "{id} has {} and gave out {sum}",
                 agent.total
             );
-            assert!(agent.shrunk || agent.free_now() == agent.free, "free resources of {id}");
+            assert_eq!(agent.free_now(), agent.free, "free resources of {id}");
             assert!(
                 agent.expiry.is_none_or(|at| self.expiries.contains(&(at, id.clone()))),
                 "the end of a filter on {id} is not listed"

@@ -68,7 +68,7 @@ impl Agents {
         let work_dir = environment.data.agent_work_dir(index)?;
         let resources = match &config.agent_resources {
             Some(resources) => resources.clone(),
-            None => self.share_of_host(config.agents, &work_dir)?,
+            None => self.share_of_host(config.agents, &work_dir, environment.data.agent_notes(index))?,
         };
 
         let mut agent_config = agent::core::Config::new(work_dir, address, resources);
@@ -91,10 +91,15 @@ impl Agents {
     }
 
     /// Detected cpus, memory and disk divided by the number of agents, and a block of host ports.
-    fn share_of_host(&mut self, agents: usize, work_dir: &std::path::Path) -> Result<Resources, StartError> {
+    fn share_of_host(
+        &mut self,
+        agents: usize,
+        work_dir: &std::path::Path,
+        notes: std::path::PathBuf,
+    ) -> Result<Resources, StartError> {
         let host = os::host::detect(work_dir);
         let share = u64::try_from(agents.max(1)).unwrap_or(1);
-        let block = PortBlock::claim()?;
+        let block = PortBlock::claim_again(&notes.join("ports"))?;
         let text = format!(
             "cpus:{:.3};mem:{};disk:{};ports:[{}-{}]",
             f64::from(host.cpus) / f64::from(u32::try_from(share).unwrap_or(1)),

@@ -141,6 +141,24 @@ impl Resources {
         Ok(())
     }
 
+    /// What is left of these when `other`, which need not be contained, is in use.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        let mut left = self.clone();
+        for (identity, amount) in other.amounts() {
+            if left.subtract_amount(identity, amount) || identity.shared || identity.never_merges() {
+                continue;
+            }
+            let Some(own) = left.entries.get_mut(identity) else { continue };
+            own.iter_mut().for_each(|own| own.value.subtract_at_most(&amount.value));
+            own.retain(|amount| amount.copies > 0 && !amount.value.is_empty());
+            if own.is_empty() {
+                left.entries.remove(identity);
+            }
+        }
+        left
+    }
+
     /// Whether all of `other` is contained.
     #[must_use]
     pub fn contains(&self, other: &Self) -> bool {

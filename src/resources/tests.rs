@@ -31,6 +31,15 @@ fn ports(pairs: &[(u64, u64)]) -> v1::Resource {
 }
 
 #[test]
+fn what_is_left_of_less_than_is_in_use() {
+    let total = Resources::parse("cpus:2;mem:64;ports:[1-10]").expect("resources");
+    let used = Resources::parse("cpus:3;mem:32;ports:[5-20];disk:7").expect("resources");
+    assert_eq!(total.without(&used).to_string(), "mem:32;ports:[1-4]");
+    assert_eq!(total.without(&Resources::new()), total);
+    assert_eq!(total.without(&total), Resources::new());
+}
+
+#[test]
 fn text_form_reads_and_writes() {
     let all = parse("cpus:4; mem:1024.5 ;ports:[31000-31001,31002-32000];zones:{a,b};disk(eng):10");
     assert_eq!(all.to_string(), "cpus:4;disk(eng):10;mem:1024.5;ports:[31000-32000];zones:{a,b}");

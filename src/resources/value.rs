@@ -127,6 +127,14 @@ impl Value {
         }
     }
 
+    /// Takes away what there is of `other`.
+    pub(super) fn subtract_at_most(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::Scalar(own), Self::Scalar(less)) => own.0 = (own.0 - less.0).max(0),
+            (own, other) => own.subtract(other),
+        }
+    }
+
     /// Whether adding `other` would name the same port or item twice.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
