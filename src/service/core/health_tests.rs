@@ -77,3 +77,21 @@ fn an_interval_of_zero_is_a_second() {
     }
     assert!((5..=15).contains(&probes), "{probes} probes in ten seconds");
 }
+
+#[test]
+fn a_task_that_comes_up_is_probed_often() {
+    let slow = json!({ "intervalSeconds": 60, "gracePeriodSeconds": 10 });
+    let (mut script, tasks) = Script::running(&[app("/a", 1, json!({ "healthChecks": [check(slow)] }))]);
+    let mut probes = 0;
+    // Not well for two seconds, then well.
+    for round in 0..100 {
+        for (task_id, index, _) in script.take_probes() {
+            probes += 1;
+            let result = if round < 20 { Err("no connection".to_owned()) } else { Ok(()) };
+            script.handle(Input::Probed { task_id, index, result });
+        }
+        script.wait(std::time::Duration::from_millis(100));
+    }
+    assert!((6..=12).contains(&probes), "{probes} probes until it was well, none for a minute after that");
+    assert!(script.take_probes().is_empty(), "{tasks:?}");
+}

@@ -1,14 +1,14 @@
 //! What the master says.
 
 use super::fact::KILL_RETRY;
+use super::health::first_probe;
 use super::io::Effect;
 use super::state::{Link, Services};
 use crate::api::v1::scheduler::{Event, call, event};
 use crate::api::v1::{self, TaskState as State};
-use crate::base::time::{Now, seconds_capped};
+use crate::base::time::Now;
 use crate::service::model::{Command, Failure, Instance};
 use std::sync::Arc;
-use std::time::Duration;
 
 impl Services {
     pub(super) fn on_event(&mut self, event: Event, now: Now, effects: &mut Vec<Effect>) {
@@ -119,8 +119,7 @@ impl Services {
         let app = fact.app.clone();
         for (check, found) in app.iter().flat_map(|app| &app.health_checks).zip(&mut fact.checks) {
             if check.is_marathon_level() {
-                let first = seconds_capped(check.interval_seconds, FIRST_PROBE);
-                found.next = Some(now.mono.after(first));
+                found.next = Some(now.mono.after(first_probe(check)));
             }
         }
     }
@@ -229,9 +228,6 @@ impl Services {
         found
     }
 }
-
-/// First probe of a task after it runs, at the latest.
-const FIRST_PROBE: Duration = Duration::from_secs(5);
 
 /// Whether an instance in this state is replaced, unless its app is patient with the unreachable.
 pub(super) fn is_over(state: State) -> bool {
