@@ -70,7 +70,7 @@ pub struct NodeConfig {
     pub agent_attributes: Vec<v1::Attribute>,
     /// What runs tasks.
     pub executor: Executor,
-    /// The program that has the subcommand `launcher`; without it tasks are spawned in process.
+    /// The program that has the subcommand `launcher`; the process executor needs it.
     pub launcher_path: Option<PathBuf>,
     /// Marks everything that this node makes, so that a test run can count what is left.
     pub run_id: Option<String>,

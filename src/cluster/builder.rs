@@ -66,7 +66,7 @@ impl Builder {
     }
 
     /// The `mesita` program, whose launcher makes sure that no process outlives a `kill -9` of this
-    /// one. Without it processes are spawned from here.
+    /// one. The process executor needs it.
     #[must_use]
     pub fn launcher(mut self, program: impl Into<PathBuf>) -> Self {
         self.launcher = Some(program.into());

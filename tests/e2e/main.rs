@@ -4,6 +4,7 @@ mod bad_inputs;
 mod cli;
 mod dev;
 mod docker;
+mod embedding;
 mod engine;
 mod http;
 mod kills;
