@@ -9,7 +9,8 @@ for environ in /proc/[0-9]*/environ; do
     pid=${environ#/proc/}; pid=${pid%/environ}
     # This script and its parents carry the id, too: only look at mesita and its children's payloads.
     [ "$pid" = "$$" ] && continue
-    if tr '\0' '\n' <"$environ" 2>/dev/null | grep -qx "MESITA_RUN_ID=$run_id"; then
+    # Processes come and go while we look, and some are not ours to read.
+    if { tr '\0' '\n' <"$environ"; } 2>/dev/null | grep -qx "MESITA_RUN_ID=$run_id"; then
         case $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null) in
             *leftovers.sh*|*.ci/run*|tr*|grep*|"") ;;
             *) echo "process $pid: $(tr '\0' ' ' <"/proc/$pid/cmdline")"; left=$((left + 1)) ;;

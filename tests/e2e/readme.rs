@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 
-use crate::support::{DEADLINE, file, own_run_id, program, request, signal_process, wait_for};
+use crate::support::{DEADLINE, end, file, own_run_id, program, request, signal_process, wait_for};
 
 /// A command of the tour, and what it prints.
 struct Step {
@@ -102,8 +102,7 @@ struct Tour {
 
 impl Drop for Tour {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        end(&mut self.child);
     }
 }
 

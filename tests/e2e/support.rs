@@ -119,9 +119,24 @@ impl Dev {
 
 impl Drop for Dev {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        end(&mut self.child);
     }
+}
+
+/// Ends a program of ours in a hurry, but so that it can tidy up; one that does not is killed.
+pub(crate) fn end(child: &mut Child) {
+    // The second signal asks for haste.
+    for _ in 0..2 {
+        if matches!(child.try_wait(), Ok(None)) {
+            let _ = Command::new("kill").arg(child.id().to_string()).status();
+        }
+    }
+    let start = now();
+    while matches!(child.try_wait(), Ok(None)) && start.elapsed() < DEADLINE / 4 {
+        std::thread::park_timeout(POLL);
+    }
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 pub(crate) fn signal_process(pid: u32, signal: &str) {
