@@ -43,11 +43,17 @@ fn serve() -> io::Result<()> {
     let signals = SignalFd::with_flags(&children, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
     let mut socket = own_socket()?;
     let mut tasks = Tasks::default();
-    write(&mut socket, &News::Hello { version: VERSION })?;
-    let outcome = work(&mut socket, &signals, &mut tasks);
+    let greeted = write(&mut socket, &News::Hello { version: VERSION });
+    let outcome = greeted.and_then(|()| work(&mut socket, &signals, &mut tasks));
     // Whatever happened, nothing survives this process.
     tasks.destroy_all();
-    outcome
+    match outcome {
+        // The agent was killed while it was told something: the end of the socket, seen from the other side.
+        Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
+            Ok(())
+        }
+        other => other,
+    }
 }
 
 /// Standard input as a socket that children do not inherit.

@@ -9,6 +9,7 @@ use super::hold::Hold;
 use super::prober::Prober;
 use super::proposer::{Outcome, propose_in_order};
 use super::requests::{self, Answer, Proposal, World};
+use crate::api::ApiError;
 use crate::api::marathon::{Refusal, Request, Response};
 use crate::api::v1::scheduler;
 use crate::base::clock::SystemClock;
@@ -351,6 +352,11 @@ impl Member {
         tokio::spawn(async move {
             let event = match scheduler.subscribe(call, None).await {
                 Ok(stream) => Event::Subscribed(stream),
+                // A master that stops or does not lead (any more) is no news: it is tried again.
+                Err(error @ (ApiError::Unavailable(_) | ApiError::NotLeader { .. })) => {
+                    tracing::debug!(%error, "the service framework is not subscribed");
+                    Event::NotSubscribed
+                }
                 Err(error) => {
                     tracing::warn!(%error, "the service framework is not subscribed");
                     Event::NotSubscribed
