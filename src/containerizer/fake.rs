@@ -86,7 +86,7 @@ impl Containerizer for Fake {
         _agent_id: Option<AgentId>,
         known: Vec<LaunchSpec>,
     ) -> BoxFuture<'_, Result<Vec<Survivor>, String>> {
-        let lost = SurvivorState::Ended { exit: Exit::Lost, at: Timestamp::default() };
+        let lost = SurvivorState::Ended { exit: Exit::Lost, at: Timestamp::default(), out_of_memory: false };
         let survivors =
             known.into_iter().map(|spec| Survivor { container_id: spec.container_id, state: lost.clone() });
         let survivors = survivors.collect();

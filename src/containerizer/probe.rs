@@ -27,12 +27,17 @@ pub(super) enum Network {
     /// The network of a container, known by one of its processes.
     #[cfg(feature = "docker")]
     Of(u32),
+    /// The host's network, but the container's own address.
+    #[cfg(feature = "docker")]
+    At(std::net::IpAddr),
 }
 
 impl Network {
     async fn connect(self, address: SocketAddr) -> io::Result<TcpStream> {
         match self {
             Self::Host => TcpStream::connect(address).await,
+            #[cfg(feature = "docker")]
+            Self::At(ip) => TcpStream::connect((ip, address.port())).await,
             #[cfg(feature = "docker")]
             Self::Of(pid) => {
                 let connecting =
@@ -140,11 +145,28 @@ async fn command_probe(spec: &LaunchSpec, command: &crate::api::v1::CommandInfo)
     if let Some(account) = account.filter(|account| *account != users::own()) {
         process.uid(account.uid).gid(account.gid);
     }
-    match process.status().await {
+    let mut child = match process.spawn() {
+        Ok(child) => child,
+        Err(error) => return ProbeResult::Failed(format!("{value:?} cannot be run: {error}")),
+    };
+    // Also when this future is dropped, because it took too long or the agent ends.
+    let _all = Group(child.id().and_then(|pid| i32::try_from(pid).ok()));
+    match child.wait().await {
         Ok(status) => match status.code() {
             Some(code) => ProbeResult::Command(code),
             None => ProbeResult::Failed("the command was ended by a signal".to_owned()),
         },
         Err(error) => ProbeResult::Failed(format!("{value:?} cannot be run: {error}")),
+    }
+}
+
+/// A process group that is killed with this value: a check leaves nothing behind.
+struct Group(Option<i32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.0 {
+            crate::os::processes::signal_group(leader, nix::sys::signal::Signal::SIGKILL);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Process tasks: orders for the launcher, and what comes back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,9 +11,9 @@ use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::{mpsc, oneshot};
 
-use super::launcher::decode;
 use super::launcher::protocol::{self, News, Order, Program, VERSION};
-use super::{Containerizer, ContainerizerError, Events, fetch, probe, sandbox};
+use super::launcher::{decode, kill_marked};
+use super::{Containerizer, ContainerizerError, Events, probe, sandbox};
 use crate::agent::core::container::{
     ContainerEvent, Exit, LaunchFailure, LaunchSpec, Probe, ProbeResult, Signal, Started, Survivor,
     SurvivorState,
@@ -22,7 +22,7 @@ use crate::base::clock::SystemClock;
 use crate::base::future::BoxFuture;
 use crate::base::id::{AgentId, ContainerId};
 use crate::base::time::Clock;
-use crate::os::users;
+use crate::os::{processes, users};
 
 /// How long the launcher may take to start a task that is prepared.
 const START_DEADLINE: Duration = Duration::from_secs(60);
@@ -37,6 +37,8 @@ pub struct ProcessConfig {
 /// Process tasks of one agent.
 pub struct Process {
     config: ProcessConfig,
+    /// Held while a launcher is started.
+    launching: tokio::sync::Mutex<()>,
     shared: Arc<Shared>,
 }
 
@@ -54,6 +56,8 @@ struct State {
     /// Reaped when the next one starts or at the end.
     child: Option<Child>,
     starting: BTreeMap<ContainerId, oneshot::Sender<Result<u32, String>>>,
+    /// First processes of what runs, for the case that the launcher dies.
+    pids: BTreeMap<ContainerId, i32>,
     running: BTreeMap<ContainerId, LaunchSpec>,
     destroyed: Vec<oneshot::Sender<()>>,
     /// Who waits for the launcher's end.
@@ -75,7 +79,11 @@ impl Shared {
         match news {
             News::Hello { .. } => {}
             News::Started { id, pid } => {
-                if let Some(starting) = self.state().starting.remove(id.as_str()) {
+                let mut state = self.state();
+                if let Ok(first) = i32::try_from(pid) {
+                    state.pids.insert(ContainerId::from(id.clone()), first);
+                }
+                if let Some(starting) = state.starting.remove(id.as_str()) {
                     // A launch that nobody waits for is an agent that ends.
                     let _ = starting.send(Ok(pid));
                 }
@@ -89,7 +97,11 @@ impl Shared {
                 }
             }
             News::Exited { id, status } => {
-                let known = self.state().running.remove(id.as_str()).is_some();
+                let known = {
+                    let mut state = self.state();
+                    state.pids.remove(id.as_str());
+                    state.running.remove(id.as_str()).is_some()
+                };
                 if known {
                     let exit = match decode(status) {
                         (Some(code), _) => Exit::Code(code),
@@ -108,17 +120,30 @@ impl Shared {
         }
     }
 
-    /// The launcher is gone, and every task with it.
-    fn on_death(&self) {
-        let (starting, running, child) = {
+    /// The launcher is gone. What it had started is ended before anybody hears of it: one that was killed
+    /// could not do so itself.
+    async fn on_death(&self) {
+        let (starting, running, pids, child) = {
             let mut state = self.state();
             state.orders = None;
             state.destroyed.clear();
-            (std::mem::take(&mut state.starting), std::mem::take(&mut state.running), state.child.take())
+            let (starting, running) =
+                (std::mem::take(&mut state.starting), std::mem::take(&mut state.running));
+            (starting, running, std::mem::take(&mut state.pids), state.child.take())
         };
-        if let Some(mut child) = child {
-            // It has closed its socket as its last act, so this does not wait long.
-            let _ = child.wait();
+        let sandboxes: BTreeSet<String> =
+            running.values().map(|spec| spec.sandbox.display().to_string()).collect();
+        let sweep = tokio::task::spawn_blocking(move || {
+            if let Some(mut child) = child {
+                // It has closed its socket as its last act, so this does not wait long.
+                let _ = child.wait();
+            }
+            pids.into_values()
+                .for_each(|pid| processes::signal_group(pid, nix::sys::signal::Signal::SIGKILL));
+            kill_marked(&sandboxes);
+        });
+        if let Err(error) = sweep.await {
+            tracing::error!(%error, "what a dead launcher left could not be ended");
         }
         for waiting in std::mem::take(&mut self.state().ended) {
             // As above.
@@ -142,7 +167,7 @@ impl Process {
     pub async fn start(config: ProcessConfig, events: Events) -> Result<Self, ContainerizerError> {
         let shared =
             Arc::new(Shared { events, clock: SystemClock::new(), state: Mutex::new(State::default()) });
-        let process = Self { config, shared };
+        let process = Self { config, launching: tokio::sync::Mutex::new(()), shared };
         process.start_launcher().await?;
         Ok(process)
     }
@@ -154,7 +179,7 @@ impl Process {
         };
         let (own, other) =
             std::os::unix::net::UnixStream::pair().map_err(|error| failed(error.to_string()))?;
-        let child = Command::new(&self.config.launcher_path)
+        let mut child = Command::new(&self.config.launcher_path)
             .args(["launcher", "--die-with-parent"])
             .stdin(Stdio::from(std::os::fd::OwnedFd::from(other)))
             .stdout(Stdio::null())
@@ -163,10 +188,16 @@ impl Process {
         own.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
         let stream = UnixStream::from_std(own).map_err(|error| failed(error.to_string()))?;
         let (mut from, mut to) = stream.into_split();
-        match read(&mut from).await {
-            Ok(Some(News::Hello { version: VERSION })) => {}
-            Ok(other) => return Err(failed(format!("it said {other:?} instead of its version {VERSION}"))),
-            Err(error) => return Err(failed(error.to_string())),
+        let problem = match read(&mut from).await {
+            Ok(Some(News::Hello { version: VERSION })) => None,
+            Ok(other) => Some(format!("it said {other:?} instead of its version {VERSION}")),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(problem) = problem {
+            // Whatever this is, it is not left behind. It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(failed(problem));
         }
         // Unbounded because launches are bounded by the agent, and signals by its tasks.
         let (orders, mut queue) = mpsc::unbounded_channel::<Vec<u8>>();
@@ -187,12 +218,14 @@ impl Process {
             while let Ok(Some(news)) = read(&mut from).await {
                 shared.on_news(news);
             }
-            shared.on_death();
+            shared.on_death().await;
         });
         Ok(orders)
     }
 
     async fn orders(&self) -> Result<mpsc::UnboundedSender<Vec<u8>>, LaunchFailure> {
+        // One launcher at a time: two would each think that the other's tasks are its own.
+        let _one = self.launching.lock().await;
         let living = self.shared.state().orders.clone();
         match living {
             Some(orders) => Ok(orders),
@@ -204,10 +237,7 @@ impl Process {
         let account = spec.user.as_deref().map(users::find).transpose().map_err(LaunchFailure::Prepare)?;
         let orders = self.orders().await?;
         let (path, uris) = (spec.sandbox.clone(), spec.command.uris.clone());
-        let prepared = tokio::task::spawn_blocking(move || {
-            sandbox::create(&path, account)?;
-            fetch::fetch(&uris, &path)
-        });
+        let prepared = tokio::task::spawn_blocking(move || sandbox::prepare(&path, account, &uris));
         prepared.await.map_err(|error| LaunchFailure::Prepare(error.to_string()))??;
         let container_id = spec.container_id.clone();
         let order = protocol::encode(&Order::Launch(Box::new(program(&spec, account)?)))
@@ -280,6 +310,7 @@ impl Containerizer for Process {
             let mut state = self.shared.state();
             state.starting.remove(&container_id);
             state.running.remove(&container_id);
+            state.pids.remove(&container_id);
         }
         // Orders keep their sequence: if it is to be started, then it is killed after that.
         self.signal(container_id, Signal::Kill)
@@ -315,7 +346,7 @@ impl Containerizer for Process {
         let at = self.shared.clock.now().wall;
         let lost = known.into_iter().map(|spec| Survivor {
             container_id: spec.container_id,
-            state: SurvivorState::Ended { exit: Exit::Lost, at },
+            state: SurvivorState::Ended { exit: Exit::Lost, at, out_of_memory: false },
         });
         let lost = lost.collect();
         Box::pin(async move { Ok(lost) })

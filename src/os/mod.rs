@@ -2,6 +2,7 @@
 //! the host has.
 
 pub mod beneath;
+pub mod child;
 pub mod host;
 pub mod netns;
 pub mod processes;

@@ -1,6 +1,6 @@
 //! Process trees, read from `/proc`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use nix::sys::signal::{Signal, kill, killpg};
@@ -52,6 +52,27 @@ pub fn has_variable(pid: i32, name: &str, value: &str) -> bool {
     let wanted = format!("{name}={value}");
     fs::read(format!("/proc/{pid}/environ"))
         .is_ok_and(|bytes| bytes.split(|byte| *byte == 0).any(|one| one == wanted.as_bytes()))
+}
+
+/// Every process that was started with the variable `name` set to one of `values`.
+#[must_use]
+pub fn marked(name: &str, values: &BTreeSet<String>) -> Vec<i32> {
+    let is_marked = |pid: &i32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|one| {
+            let value =
+                std::str::from_utf8(one).ok().and_then(|one| one.strip_prefix(name)?.strip_prefix('='));
+            value.is_some_and(|value| values.contains(value))
+        })
+    };
+    if values.is_empty() { Vec::new() } else { all().into_iter().filter(is_marked).collect() }
+}
+
+/// Whether a process is in a control group whose name contains `name`.
+#[must_use]
+pub fn is_in_cgroup(pid: u32, name: &str) -> bool {
+    !name.is_empty()
+        && fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|text| text.contains(name))
 }
 
 /// Direct children of this process.

@@ -286,3 +286,40 @@ fn containers_survive_kill_9_and_are_adopted_not_doubled() {
     assert_eq!(dev.stop("TERM"), Some(0));
     assert_eq!(ids(&run_id), Vec::<String>::new());
 }
+
+#[test]
+fn without_an_engine_everything_else_works_and_stops() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let data = folder.path().to_str().expect("a path");
+    for _ in 0..2 {
+        let mut child = crate::support::program()
+            .args(["dev", "--json", "--data-dir", data])
+            .args([
+                "--master-addr",
+                "127.0.0.1:0",
+                "--agent-addr",
+                "127.0.0.1:0",
+                "--marathon-addr",
+                "127.0.0.1:0",
+            ])
+            .env("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+            .env("MESITA_RUN_ID", own_run_id())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("piped");
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).expect("a ready line");
+        let ready: Value = serde_json::from_str(&line).expect("JSON");
+        let base = ready["masters"][0].as_str().expect("a URL");
+        let ran = crate::support::program()
+            .args(["run", "--image", "busybox", "--", "true"])
+            .env("MESITA_ADDR", base)
+            .output()
+            .expect("the program runs");
+        let said = text(&ran.stderr);
+        assert!(said.contains("no Docker engine answers") && said.contains("DOCKER_HOST"), "{said}");
+        crate::support::signal_process(child.id(), "INT");
+        assert_eq!(child.wait().expect("our own child").code(), Some(0));
+    }
+}

@@ -8,6 +8,7 @@ mod embedding;
 mod engine;
 mod http;
 mod kills;
+mod launcher;
 mod readme;
 mod services;
 mod support;

@@ -141,6 +141,8 @@ pub enum SurvivorState {
         exit: Exit,
         /// When.
         at: Timestamp,
+        /// It was killed because it used more memory than allowed.
+        out_of_memory: bool,
     },
 }
 

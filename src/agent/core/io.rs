@@ -37,6 +37,13 @@ pub enum Input {
         /// It used more memory than allowed.
         out_of_memory: bool,
     },
+    /// A signal could not be sent.
+    SignalFailed {
+        /// To which container.
+        container_id: ContainerId,
+        /// Which signal.
+        signal: Signal,
+    },
     /// A probe has run.
     Probed {
         /// Of which container.

@@ -19,6 +19,9 @@ const PROCESS_GRACE: Duration = Duration::from_secs(3);
 /// Grace of docker tasks without a kill policy (Mesos docker executor).
 const DOCKER_GRACE: Duration = Duration::from_secs(5);
 
+/// Pause before SIGKILL is sent again when it could not be sent.
+const RETRY: Duration = Duration::from_secs(2);
+
 fn grace(policy: Option<&v1::KillPolicy>) -> Option<Duration> {
     let nanos = policy?.grace_period?.nanoseconds;
     Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(0)))
@@ -117,6 +120,16 @@ impl Agent {
             killing.escalate = None;
             effects
                 .push(Effect::Signal { container_id: task.spec.container_id.clone(), signal: Signal::Kill });
+        }
+    }
+
+    /// The last step of the ladder was not taken: it is tried again. For an earlier one the last stands in.
+    pub(super) fn on_signal_failed(&mut self, container_id: &ContainerId, signal: Signal, now: Now) {
+        let Some(task) = self.containers.get(container_id).and_then(|key| self.tasks.get_mut(key)) else {
+            return;
+        };
+        if let Some(killing) = task.killing.as_mut().filter(|_| signal == Signal::Kill) {
+            killing.escalate.get_or_insert_with(|| now.mono.after(RETRY));
         }
     }
 

@@ -98,7 +98,7 @@ impl Agent {
                 Some(SurvivorState::Running(started)) => {
                     self.resume(&key, &container_id, started, now, effects)
                 }
-                Some(SurvivorState::Ended { exit, .. }) => {
+                Some(SurvivorState::Ended { exit, out_of_memory, .. }) => {
                     if let Some(task) = self.tasks.get_mut(&key) {
                         task.killing = task.run.kill.map(|(cause, _)| Killing { escalate: None, cause });
                         task.phase = Phase::Running(super::container::Started {
@@ -108,7 +108,7 @@ impl Agent {
                             inspect: None,
                         });
                     }
-                    self.on_exited(&container_id, exit, false, now, effects);
+                    self.on_exited(&container_id, exit, out_of_memory, now, effects);
                 }
                 None => {
                     let partition_aware = v1::framework_info::capability::Type::PartitionAware;

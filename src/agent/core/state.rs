@@ -212,6 +212,7 @@ impl Agent {
             Input::Exited { container_id, exit, out_of_memory } => {
                 self.on_exited(&container_id, exit, out_of_memory, now, effects);
             }
+            Input::SignalFailed { container_id, signal } => self.on_signal_failed(&container_id, signal, now),
             Input::Probed { container_id, health, result } => {
                 self.on_probed(&container_id, health, &result, now, effects);
             }

@@ -3,6 +3,7 @@
 
 use std::fs::Metadata;
 use std::io::{Read, Seek, SeekFrom};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -91,7 +92,9 @@ pub(super) fn list(work_dir: &Path, id: Option<&AgentId>, path: &str) -> Result<
         return Ok(Vec::new());
     }
     let mut entries = Vec::new();
-    let listing = std::fs::read_dir(work_dir.join(&below)).map_err(|error| io_error(path, &error))?;
+    // The directory that was checked, whatever its path leads to by now.
+    let opened = format!("/proc/self/fd/{}", folder.as_raw_fd());
+    let listing = std::fs::read_dir(opened).map_err(|error| io_error(path, &error))?;
     for entry in listing.filter_map(Result::ok).take(MAX_ENTRIES) {
         // What vanishes while it is listed is not there.
         if let Ok(metadata) = entry.metadata() {

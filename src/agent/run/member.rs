@@ -320,10 +320,11 @@ impl Member {
                 Effect::Reconnect => running.silent = true,
                 Effect::Signal { container_id, signal } => {
                     self.spawn(running, container_id, move |containerizer, id| async move {
-                        if let Err(problem) = containerizer.signal(id, signal).await {
+                        let sent = containerizer.signal(id.clone(), signal).await;
+                        sent.err().map(|problem| {
                             tracing::warn!(%problem, "a signal was not delivered");
-                        }
-                        None
+                            Input::SignalFailed { container_id: id, signal }
+                        })
                     });
                 }
                 Effect::Probe { container_id, health, probe, timeout } => {

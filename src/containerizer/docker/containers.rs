@@ -17,7 +17,8 @@ use tokio::sync::Semaphore;
 
 use super::engine::{Engine, explain, is_absent, is_conflict};
 use super::options::{self, name_of};
-use super::{labels, logs, probe};
+use super::probe::{self, Place};
+use super::{labels, logs};
 use crate::agent::core::container::{
     ContainerEvent, Exit, LaunchFailure, LaunchSpec, Probe, ProbeResult, Signal, Started, Survivor,
     SurvivorState,
@@ -27,7 +28,7 @@ use crate::base::clock::SystemClock;
 use crate::base::future::BoxFuture;
 use crate::base::id::{AgentId, ContainerId};
 use crate::base::time::{Clock, Timestamp};
-use crate::containerizer::{Containerizer, Events, fetch, sandbox};
+use crate::containerizer::{Containerizer, Events, sandbox};
 use crate::os::users::{self, Account};
 
 /// Starts at the same time for each core: more gain nothing.
@@ -70,13 +71,15 @@ struct Shared {
 struct State {
     agent_id: Option<AgentId>,
     running: BTreeMap<ContainerId, Running>,
+    /// Something of this agent is or was in the engine.
+    used: bool,
     /// Being created and started; true: nobody wants it any more.
     starting: BTreeMap<ContainerId, bool>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Running {
-    pid: Option<u32>,
+    place: Place,
     /// What asks it to end, if not SIGTERM.
     stop_signal: Option<String>,
 }
@@ -114,14 +117,15 @@ impl Shared {
         let account = spec.user.as_deref().map(users::find).transpose().map_err(LaunchFailure::Prepare)?;
         let client = self.engine.client().await.map_err(LaunchFailure::Prepare)?;
         let (path, uris) = (spec.sandbox.clone(), spec.command.uris.clone());
-        let prepared = tokio::task::spawn_blocking(move || {
-            sandbox::create(&path, account)?;
-            fetch::fetch(&uris, &path)
-        });
+        let prepared = tokio::task::spawn_blocking(move || sandbox::prepare(&path, account, &uris));
         prepared.await.map_err(|error| LaunchFailure::Prepare(error.to_string()))??;
         image(client, &spec).await?;
         // The engine finishes what it was asked to start, so whoever waits for it must not just go away.
-        self.state().starting.insert(spec.container_id.clone(), false);
+        {
+            let mut state = self.state();
+            state.used = true;
+            state.starting.insert(spec.container_id.clone(), false);
+        }
         let shared = Arc::clone(&self);
         let starting = tokio::spawn(async move {
             let container_id = spec.container_id.clone();
@@ -178,7 +182,14 @@ impl Shared {
     ) -> Started {
         let started = started(&spec, found);
         let stop_signal = found.config.as_ref().and_then(|config| config.stop_signal.clone());
-        let running = Running { pid: started.pid, stop_signal: stop_signal.filter(|text| !text.is_empty()) };
+        let mode = found.host_config.as_ref().and_then(|host| host.network_mode.as_deref());
+        let place = Place {
+            engine_id: found.id.clone().unwrap_or_default(),
+            pid: started.pid,
+            host_network: mode == Some("host"),
+            address: started.addresses.iter().find_map(|address| address.parse().ok()),
+        };
+        let running = Running { place, stop_signal: stop_signal.filter(|text| !text.is_empty()) };
         self.state().running.insert(spec.container_id.clone(), running);
         tokio::spawn(async move { self.watch(spec, account).await });
         started
@@ -314,6 +325,7 @@ impl Shared {
             }
             Err(problem) => return Err(problem),
         };
+        self.state().used = !listed.is_empty();
         for orphan in &listed {
             if !known.iter().any(|spec| &name_of(spec.container_id.as_str()) == orphan) {
                 tracing::warn!(container = %orphan, "a container that no task owns is removed");
@@ -330,7 +342,8 @@ impl Shared {
 
     /// What became of a container.
     async fn survivor(self: Arc<Self>, spec: LaunchSpec) -> Result<SurvivorState, String> {
-        let lost = SurvivorState::Ended { exit: Exit::Lost, at: self.clock.now().wall };
+        let at = self.clock.now().wall;
+        let lost = SurvivorState::Ended { exit: Exit::Lost, at, out_of_memory: false };
         let name = name_of(spec.container_id.as_str());
         let client = self.engine.client().await?;
         let found = match client.inspect_container(&name, None).await {
@@ -338,16 +351,27 @@ impl Shared {
             Err(error) if is_absent(&error) => return Ok(lost),
             Err(error) => return Err(explain(&error)),
         };
-        let account = spec.user.as_deref().map(users::find).transpose()?;
+        // The user may be gone by now; the container is not.
+        let account = spec.user.as_deref().and_then(|user| users::find(user).ok());
         let Some(state) = &found.state else { return Ok(lost) };
         if state.running == Some(true) {
             return Ok(SurvivorState::Running(self.follow(spec, account, &found)));
         }
         match end_of(&found) {
-            Some((exit, _)) => {
-                // What it wrote while nobody looked.
-                logs::copy(client, &name, &self.target(&spec, account)).await?;
-                Ok(SurvivorState::Ended { exit, at: self.clock.now().wall })
+            Some((exit, out_of_memory)) => {
+                // What it wrote while nobody looked. How it ended is known whatever becomes of that.
+                let target = self.target(&spec, account);
+                let copy = logs::copy(client, &name, &target);
+                match tokio::time::timeout(LAST_OUTPUT, copy).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(problem)) => {
+                        tracing::warn!(%problem, container = %name, "the last output of a container is lost");
+                    }
+                    Err(_) => {
+                        tracing::warn!(container = %name, "the engine does not give the last output of a container")
+                    }
+                }
+                Ok(SurvivorState::Ended { exit, at: self.clock.now().wall, out_of_memory })
             }
             // Created, never started.
             None => Ok(lost),
@@ -363,7 +387,9 @@ impl Shared {
             self.starts.close();
         }
         self.state().running.clear();
-        let Some(agent_id) = self.state().agent_id.clone() else { return Ok(()) };
+        // An agent that had nothing to do with the engine does not need it to stop.
+        let used = self.state().used;
+        let Some(agent_id) = self.state().agent_id.clone().filter(|_| used) else { return Ok(()) };
         let mut backoff = Backoff::new(RETRY.0 / 10, 2.0, RETRY.1);
         // One that is already being removed stays listed until it is gone.
         loop {
@@ -486,7 +512,7 @@ impl Containerizer for Docker {
             };
             let name = name_of(container_id.as_str());
             match self.shared.engine.client().await {
-                Ok(client) => probe::run(client, &name, running.pid, &what, timeout).await,
+                Ok(client) => probe::run(client, &name, &running.place, &what, timeout).await,
                 Err(problem) => ProbeResult::Failed(problem),
             }
         })

@@ -1,5 +1,6 @@
 //! Checks of docker tasks: HTTP and TCP from within the container's network, commands by exec.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bollard::exec::{CreateExecOptions, StartExecResults};
@@ -10,25 +11,67 @@ use super::super::probe::{Network, connect, within};
 use super::engine::explain;
 use crate::agent::core::container::{Probe, ProbeResult};
 use crate::api::v1::CommandInfo;
-use crate::os::processes;
+use crate::os::{processes, users};
 
-/// Runs a probe against the container `name` whose first process is `pid`, at most `timeout` long
-/// (zero: unlimited).
-pub(super) async fn run(
-    client: &bollard::Docker,
-    name: &str,
-    pid: Option<u32>,
-    probe: &Probe,
-    timeout: Duration,
-) -> ProbeResult {
-    match (probe, pid) {
-        (Probe::Command(command), _) => exec(client, name, command, timeout).await,
-        (_, Some(pid)) => within(timeout, connect(Network::Of(pid), probe)).await,
-        (_, None) => ProbeResult::Failed("the container has no process".to_owned()),
+/// Where a container can be reached.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    /// The engine's own id of the container.
+    pub(super) engine_id: String,
+    /// Its first process, by the engine's count.
+    pub(super) pid: Option<u32>,
+    /// It shares the host's network.
+    pub(super) host_network: bool,
+    /// Its address in its own network.
+    pub(super) address: Option<IpAddr>,
+}
+
+impl Place {
+    /// A process of the container by the host's count; none if the engine counts in another namespace (in
+    /// a virtual machine, or without root): what has the number here is somebody else.
+    fn own(&self, pid: u32) -> Option<u32> {
+        processes::is_in_cgroup(pid, &self.engine_id).then_some(pid)
+    }
+
+    /// The network from which its ports are probed.
+    fn network(&self) -> Result<Network, String> {
+        if self.host_network {
+            return Ok(Network::Host);
+        }
+        // Only root may enter: then what listens on the container's loopback only is found, too.
+        let enter = self.pid.and_then(|pid| self.own(pid)).filter(|_| users::own().uid == 0);
+        match (enter, self.address) {
+            (Some(pid), _) => Ok(Network::Of(pid)),
+            (None, Some(address)) => Ok(Network::At(address)),
+            (None, None) => Err("the container has no network that a check could reach".to_owned()),
+        }
     }
 }
 
-async fn exec(client: &bollard::Docker, name: &str, command: &CommandInfo, timeout: Duration) -> ProbeResult {
+/// Runs a probe against the container `name`, at most `timeout` long (zero: unlimited).
+pub(super) async fn run(
+    client: &bollard::Docker,
+    name: &str,
+    place: &Place,
+    probe: &Probe,
+    timeout: Duration,
+) -> ProbeResult {
+    if let Probe::Command(command) = probe {
+        return exec(client, name, place, command, timeout).await;
+    }
+    match place.network() {
+        Ok(network) => within(timeout, connect(network, probe)).await,
+        Err(problem) => ProbeResult::Failed(problem),
+    }
+}
+
+async fn exec(
+    client: &bollard::Docker,
+    name: &str,
+    place: &Place,
+    command: &CommandInfo,
+    timeout: Duration,
+) -> ProbeResult {
     let options = CreateExecOptions {
         cmd: Some(words(command)),
         env: command.environment.as_ref().map(|environment| {
@@ -45,7 +88,7 @@ async fn exec(client: &bollard::Docker, name: &str, command: &CommandInfo, timeo
     };
     let result = within(timeout, finish(client, &id)).await;
     if matches!(result, ProbeResult::Failed(_)) {
-        end(client, &id).await;
+        end(client, place, &id).await;
     }
     result
 }
@@ -76,12 +119,15 @@ async fn finish(client: &bollard::Docker, id: &str) -> ProbeResult {
     }
 }
 
-/// A command that took too long is ended; the engine has no call for it.
-async fn end(client: &bollard::Docker, id: &str) {
-    if let Ok(found) = client.inspect_exec(id).await
-        && found.running == Some(true)
-        && let Some(pid) = found.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 1)
-    {
-        processes::signal(pid, Signal::SIGKILL);
+/// A command that took too long is ended with what it started; the engine has no call for it.
+async fn end(client: &bollard::Docker, place: &Place, id: &str) {
+    let Ok(found) = client.inspect_exec(id).await else { return };
+    let running = found.pid.filter(|_| found.running == Some(true));
+    let Some(pid) = running.and_then(|pid| u32::try_from(pid).ok()).and_then(|pid| place.own(pid)) else {
+        return;
+    };
+    if let Ok(pid) = i32::try_from(pid) {
+        let below = processes::descendants(pid);
+        below.into_iter().chain([pid]).for_each(|pid| processes::signal(pid, Signal::SIGKILL));
     }
 }

@@ -10,4 +10,4 @@ pub(super) mod protocol;
 mod tasks;
 
 pub use program::main;
-pub(super) use tasks::decode;
+pub(super) use tasks::{decode, kill_marked};

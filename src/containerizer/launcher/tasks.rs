@@ -1,6 +1,6 @@
 //! The launcher's tasks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -12,10 +12,23 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::protocol::Program;
-use crate::os::{processes, users};
+use crate::os::{child, processes, users};
 
 /// Everything of a task carries its sandbox in this variable (Mesos sets it for every task).
-const MARK: &str = "MESOS_DIRECTORY";
+pub(in crate::containerizer) const MARK: &str = "MESOS_DIRECTORY";
+/// Looks for processes of a task that fork while they are killed.
+const SWEEPS: usize = 100;
+
+/// Kills every process that carries one of these sandboxes.
+pub(in crate::containerizer) fn kill_marked(sandboxes: &BTreeSet<String>) {
+    for _ in 0..SWEEPS {
+        let left = processes::marked(MARK, sandboxes);
+        if left.is_empty() {
+            return;
+        }
+        left.into_iter().for_each(|pid| processes::signal(pid, Signal::SIGKILL));
+    }
+}
 
 struct Task {
     id: String,
@@ -39,15 +52,12 @@ impl Tasks {
         }
         command.env_clear().envs(program.environment.iter().map(|(name, value)| (name, value)));
         command.current_dir(&program.sandbox).process_group(0).stdin(Stdio::null());
-        command.stdout(log(&program.sandbox, "stdout", program.account)?).stderr(log(
-            &program.sandbox,
-            "stderr",
-            program.account,
-        )?);
+        command.stdout(log(&program.sandbox, "stdout")?).stderr(log(&program.sandbox, "stderr")?);
         let own = users::own();
         if let Some((uid, gid)) = program.account.filter(|account| *account != (own.uid, own.gid)) {
             command.uid(uid).gid(gid);
         }
+        child::begin_clean_and_die_with_us(&mut command);
         let child = command.spawn().map_err(|error| explain(program, &error))?;
         let pid = child.id();
         let task = Task { id: program.id.clone(), sandbox: program.sandbox.clone(), _child: child };
@@ -104,6 +114,7 @@ impl Tasks {
 
     /// Kills everything below this process until nothing is left.
     pub(super) fn destroy_all(&mut self) {
+        let sandboxes: BTreeSet<String> = self.running.values().map(|task| task.sandbox.clone()).collect();
         let own = i32::try_from(std::process::id()).unwrap_or(0);
         loop {
             let left = processes::descendants(own);
@@ -118,6 +129,8 @@ impl Tasks {
                 break;
             }
         }
+        // Checks of a task are the agent's children, and may still run after a kill -9 of the agent.
+        kill_marked(&sandboxes);
         self.running.clear();
     }
 }
@@ -132,16 +145,12 @@ fn reap_one() -> Option<(i32, i32)> {
     }
 }
 
-/// A log file of a task.
-fn log(sandbox: &str, name: &str, account: Option<(u32, u32)>) -> Result<Stdio, String> {
+/// A log file of a task, as the agent made it: whatever its user put in its place since is not followed.
+fn log(sandbox: &str, name: &str) -> Result<Stdio, String> {
     let path = Path::new(sandbox).join(name);
-    let file = OpenOptions::new().create(true).append(true).mode(0o644).open(&path);
-    let file = file.map_err(|error| format!("cannot open {}: {error}", path.display()))?;
-    if let Some((uid, gid)) = account {
-        std::os::unix::fs::fchown(&file, Some(uid), Some(gid))
-            .map_err(|error| format!("{}: {error}", path.display()))?;
-    }
-    Ok(Stdio::from(file))
+    let flags = nix::fcntl::OFlag::O_NOFOLLOW.bits();
+    let file = OpenOptions::new().append(true).custom_flags(flags).open(&path);
+    file.map(Stdio::from).map_err(|error| format!("cannot open {}: {error}", path.display()))
 }
 
 /// Why a program did not start, for people.

@@ -268,7 +268,9 @@ impl Model {
         let known = self.env.restart(kept, |spec| match containers.get(&spec.container_id)? {
             Container::Asked => None,
             Container::Running => Some(SurvivorState::Running(started())),
-            Container::Ended(exit) => Some(SurvivorState::Ended { exit: *exit, at: Timestamp::default() }),
+            Container::Ended(exit) => {
+                Some(SurvivorState::Ended { exit: *exit, at: Timestamp::default(), out_of_memory: false })
+            }
         });
         let known: BTreeSet<ContainerId> = known.into_iter().map(|spec| spec.container_id).collect();
         for (id, container) in &self.containers {

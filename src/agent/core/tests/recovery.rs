@@ -9,7 +9,7 @@ use crate::api::v1;
 use crate::base::time::Timestamp;
 
 fn ended(exit: Exit) -> Option<SurvivorState> {
-    Some(SurvivorState::Ended { exit, at: Timestamp::default() })
+    Some(SurvivorState::Ended { exit, at: Timestamp::default(), out_of_memory: false })
 }
 
 #[test]

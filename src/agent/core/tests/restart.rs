@@ -214,7 +214,7 @@ fn a_restart_says_nothing_again_of_what_was_acknowledged() {
     env.running(task());
     env.restart(SurvivorState::Running(started()));
     assert_eq!(env.updates(), [], "running tasks never notice");
-    env.restart(SurvivorState::Ended { exit: Exit::Code(0), at: Timestamp::default() });
+    env.restart(SurvivorState::Ended { exit: Exit::Code(0), at: Timestamp::default(), out_of_memory: false });
     assert_eq!(env.drain(), [State::TaskFinished]);
     assert!(env.disk.keys().all(|key| !key.starts_with(b"task/")), "nothing of it is left");
 }
@@ -233,7 +233,7 @@ fn a_restart_goes_on_with_a_kill() {
     env.pass(2);
     assert_eq!(env.signals(), [Signal::Term, Signal::Kill], "the grace goes on, it does not begin again");
     // How it ends is a kill, whatever the status.
-    env.restart(SurvivorState::Ended { exit: Exit::Code(0), at: Timestamp::default() });
+    env.restart(SurvivorState::Ended { exit: Exit::Code(0), at: Timestamp::default(), out_of_memory: false });
     assert_eq!(env.drain(), [State::TaskKilled]);
 }
 
