@@ -60,6 +60,9 @@ pub struct NodeConfig {
     /// Full names under which the APIs are asked on loopback (behind a proxy, say), beside addresses,
     /// `localhost` and names without a dot.
     pub hostnames: Vec<String>,
+    /// What others are told this host is called; by default the address that is listened on, or the host's
+    /// own name where that is every address.
+    pub advertise: Option<String>,
     /// Where state lives.
     pub data_dir: DataDir,
     /// Number of agents.
@@ -92,6 +95,7 @@ impl NodeConfig {
             agent: listen(AGENT_PORT),
             marathon: listen(MARATHON_PORT),
             hostnames: Vec::new(),
+            advertise: None,
             data_dir: DataDir::Ephemeral,
             agents: 1,
             agent_resources: None,

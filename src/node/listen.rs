@@ -42,6 +42,15 @@ pub(super) async fn bind(listen: Listen, what: &'static str) -> Result<TcpListen
     }
 }
 
+/// What others are told the host of a listener is called.
+pub(super) fn advertised(advertise: Option<&str>, address: SocketAddr) -> String {
+    match advertise {
+        Some(name) => name.to_owned(),
+        None if address.ip().is_unspecified() => crate::os::host::name(),
+        None => address.ip().to_string(),
+    }
+}
+
 /// The address that a listener got.
 ///
 /// # Errors
@@ -57,6 +66,14 @@ pub(super) fn address_of(listener: &TcpListener, what: &'static str) -> Result<S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_is_told_an_address_that_leads_nowhere() {
+        let any = SocketAddr::from(([0, 0, 0, 0], 80));
+        assert_eq!(advertised(Some("node-1"), any), "node-1");
+        assert_eq!(advertised(None, any), crate::os::host::name());
+        assert_eq!(advertised(None, SocketAddr::from(([127, 0, 0, 1], 80))), "127.0.0.1");
+    }
 
     #[tokio::test]
     async fn a_taken_default_port_gives_way_and_a_required_one_does_not() {

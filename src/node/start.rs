@@ -86,7 +86,8 @@ impl Node {
     ///
     /// # Errors
     /// A port, the data directory or a containerizer cannot be had; nothing is left running.
-    pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
+    pub async fn start(mut config: NodeConfig) -> Result<Self, StartError> {
+        config.hostnames.extend(config.advertise.clone());
         let clock = Arc::new(SystemClock::new());
         let (mut tasks, failures) = Tasks::new();
         let data = Data::open(&config.data_dir, config.run_id.as_deref())?;
@@ -102,6 +103,7 @@ impl Node {
             Registry::start(&mut tasks, data.registry_store()?, registry_config, Arc::clone(&clock)).await?;
 
         let mut master_config = master::core::Config::new(master_address);
+        master_config.hostname = listen::advertised(config.advertise.as_deref(), master_address);
         master_config.agent_unreachable_after = config.agent_unreachable_after;
         let master =
             master::run::Handle::start(&mut tasks, master_config, registry.clone(), Arc::clone(&clock));

@@ -29,6 +29,13 @@ pub fn detect(work_dir: &Path) -> Host {
     Host { cpus, mem_mib: mem, disk_mib: disk }
 }
 
+/// What this host calls itself; `localhost` where it does not say.
+#[must_use]
+pub fn name() -> String {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    name.filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".to_owned())
+}
+
 /// What is left when the system keeps `kept`, or half if that were more than half.
 fn keep(total: u64, kept: u64) -> u64 {
     if total >= 2 * kept { total - kept } else { total / 2 }

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::error::{refusal, text};
 use super::prefix;
 use crate::api::v1::master;
+use crate::base::address::host_port;
 use crate::client::{ApiError, OperatorApi};
 
 /// The routes.
@@ -35,7 +36,7 @@ async fn redirect(State(api): State<Arc<dyn OperatorApi>>) -> Response<Body> {
     let error = match api.call(call, None).await {
         Ok(response) => {
             let info = response.and_then(|response| response.get_master?.master_info);
-            let leader = info.map(|info| format!("{}:{}", info.hostname.unwrap_or_default(), info.port));
+            let leader = info.map(|info| host_port(&info.hostname.unwrap_or_default(), info.port));
             ApiError::NotLeader { leader }
         }
         Err(error) => error,

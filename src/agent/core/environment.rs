@@ -6,6 +6,7 @@ use std::path::Path;
 use super::container::Kind;
 use super::state::Config;
 use crate::api::v1;
+use crate::base::address::host_port;
 use crate::base::id::{AgentId, ContainerId, FrameworkId};
 
 /// Where a docker task sees its sandbox.
@@ -29,7 +30,7 @@ pub(super) struct Subject<'a> {
 pub(super) fn variables(subject: &Subject<'_>) -> Vec<(String, String)> {
     let config = subject.config;
     let sandbox = subject.sandbox.display().to_string();
-    let endpoint = format!("{}:{}", config.hostname, config.port);
+    let endpoint = host_port(&config.hostname, config.port);
     let role =
         subject.task.resources.iter().find_map(|resource| resource.allocation_info.as_ref()?.role.clone());
     let docker = subject.kind == Kind::Docker;

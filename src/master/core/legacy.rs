@@ -8,6 +8,7 @@ use super::state::{Agent, Framework, Master};
 use super::wire;
 use crate::api::json::to_string;
 use crate::api::v1;
+use crate::base::address::host_port;
 use crate::base::id::{AgentId, FrameworkId};
 use crate::base::time::Timestamp;
 use crate::config::MESOS_VERSION;
@@ -65,7 +66,7 @@ impl Master {
             "hostname": agent.info.hostname,
             "port": port,
             "attributes": attributes(&agent.info.attributes),
-            "pid": format!("slave(1)@{}:{port}", agent.info.hostname),
+            "pid": format!("slave(1)@{}", host_port(&agent.info.hostname, port)),
             "registered_time": agent.registered.seconds(),
             "resources": summary(&agent.total),
             "used_resources": summary(&used.unallocated()),

@@ -7,6 +7,7 @@ use crate::api::v1::master::call::Type as CallType;
 use crate::api::v1::master::response::{self, Type};
 use crate::api::v1::master::{Call, Response};
 use crate::api::{ApiError, v1};
+use crate::base::address::host_port;
 use crate::base::id::FrameworkId;
 use crate::config::MESOS_VERSION;
 use crate::resources::{Format, Resources};
@@ -97,7 +98,7 @@ impl Master {
             active: agent.link.is_some(),
             deactivated: Some(false),
             version: agent.version.clone(),
-            pid: Some(format!("slave(1)@{}:{port}", agent.info.hostname)),
+            pid: Some(format!("slave(1)@{}", host_port(&agent.info.hostname, port))),
             registered_time: Some(wire::time_info(agent.registered)),
             reregistered_time: agent.reregistered.map(wire::time_info),
             total_resources: agent.total.to_wire(Format::Endpoint),

@@ -4,6 +4,7 @@ use super::fact::{CheckFact, Fact};
 use super::io::{Effect, Target};
 use super::state::Services;
 use crate::api::marathon::HealthCheck;
+use crate::base::address::host_port;
 use crate::base::time::{Now, seconds_capped};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -115,10 +116,9 @@ fn target(check: &HealthCheck, fact: &Fact) -> Option<Target> {
         0 => {
             let mapping = fact.app.as_ref()?.mappings().get(index)?;
             let own = fact.addresses.first()?;
-            let own = if own.contains(':') { format!("[{own}]") } else { own.clone() };
-            format!("{own}:{}", mapping.container_port)
+            host_port(own, mapping.container_port)
         }
-        port => format!("{}:{port}", fact.instance.host),
+        port => host_port(&fact.instance.host, port),
     };
     Some(match check.protocol.as_str() {
         "TCP" => Target::Tcp { address },
