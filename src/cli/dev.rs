@@ -44,8 +44,15 @@ pub(super) async fn dev(arguments: Dev, global: &Global, printer: Printer) -> Re
         printer.note("stopping every task; Ctrl-C again kills what takes its time");
     }
     let stopped = Box::pin(node.stop(interrupt.wait_again())).await;
+    if let Err(left) = stopped {
+        printer.error(&CliError::new(format!("something is left: {}", left.join("; "))));
+        // A closed pipe would end quietly, as if nothing were left.
+        return outcome.map_or_else(
+            |error| if error.is_quiet() { Ok(Exit::Error) } else { Err(error) },
+            |()| Ok(Exit::Error),
+        );
+    }
     outcome?;
-    stopped.map_err(|left| CliError::new(format!("something is left: {}", left.join("; "))))?;
     Ok(Exit::Ok)
 }
 
@@ -245,6 +252,13 @@ mod tests {
         let error = resolve(&arguments(&open)).expect_err("not loopback");
         assert!(error.message.contains("--master-addr") && error.exit == Exit::Usage, "{error}");
         assert!(resolve(&arguments(&[&open[..], &["--insecure"]].concat())).is_ok());
+    }
+
+    #[test]
+    fn no_arguments_mean_one_agent() {
+        let config = resolve(&ClusterArgs::default()).expect("valid");
+        assert_eq!(config.agents, 1);
+        assert_eq!(config.agents, resolve(&arguments(&[])).expect("valid").agents);
     }
 
     #[test]

@@ -38,9 +38,10 @@ pub(super) async fn run(arguments: Run, global: &Global, printer: Printer) -> Re
     outcome.map_err(ours)
 }
 
-/// Failures of ours are 125 here, except that nothing can place the task.
+/// Failures of ours are 125 here, whatever they are elsewhere.
 fn passed_on(exit: Exit) -> Exit {
-    if exit == Exit::CannotBePlaced { exit } else { Exit::RunFailed }
+    // A closed pipe is no failure.
+    if exit == Exit::Ok { exit } else { Exit::RunFailed }
 }
 
 /// The cluster that answers, or one of our own for this task.
@@ -275,7 +276,8 @@ impl Session {
 /// Prints what the task wrote since the last look.
 async fn print(output: &mut Follower, agent_id: &str, printer: Printer) -> Result<(), CliError> {
     printer.bytes(&output.read(TASK_ID, agent_id, Stream::Stdout).await?)?;
-    printer.error_bytes(&output.read(TASK_ID, agent_id, Stream::Stderr).await?)
+    printer.error_bytes(&output.read(TASK_ID, agent_id, Stream::Stderr).await?);
+    Ok(())
 }
 
 /// The task's own code: its status, or 128 and the signal.
