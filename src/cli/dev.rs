@@ -4,6 +4,7 @@
 //! starts, the files are deployed, the logs of every instance are streamed, and the first Ctrl-C or
 //! SIGTERM stops every task and removes every temporary file.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::args::{ClusterArgs, Dev, Global};
 use super::follow::Follower;
-use super::logs::Printing;
+use super::logs::{Printing, Trouble};
 use super::output::{Paint, Printer};
 use super::ready::{self, Announcement};
 use super::services::Services;
@@ -86,11 +87,12 @@ async fn serve(
     printer: Printer,
 ) -> Result<(), CliError> {
     let services = Services::new(target)?;
+    let before = ended_before(&services, target).await?;
     if apps.is_empty() {
         if printer.is_json() {
             printer.data(&[line.to_string()])?;
         }
-        return stream(&services, target, global, printer).await;
+        return stream(&services, target, before, global, printer).await;
     }
     let deployment = services.deploy(&apps, true).await?;
     let ids = files::ids(&apps);
@@ -105,7 +107,7 @@ async fn serve(
         Ok(()) if printer.is_json() => printer.data(&[line.to_string()]),
         Ok(()) => printer.data(&addresses(&services).await?),
     };
-    let streaming = stream(&services, target, global, printer);
+    let streaming = stream(&services, target, before, global, printer);
     if printer.is_json() || settled.is_ok() {
         announce(settled).await?;
         return streaming.await;
@@ -122,30 +124,55 @@ async fn serve(
     }
 }
 
-/// Streams the logs of every instance of every service.
+/// Streams the logs of every instance of every service, but of none in `before`. Only output that cannot
+/// be written ends it: a cluster that does not answer now is asked again.
 async fn stream(
     services: &Services,
     target: &Target,
+    before: BTreeSet<String>,
     global: &Global,
     printer: Printer,
 ) -> Result<(), CliError> {
     let mut printing: Option<Printing> = None;
+    let mut is_quiet = false;
     loop {
         if printing.is_none() {
-            let framework_id = services.framework_id().await?;
+            // A failure shows again below, when the services are listed.
+            let framework_id = services.framework_id().await.ok().flatten();
             printing = framework_id.map(|id| {
-                let mut printing =
-                    Printing::new(Follower::new(target, id), Paint::stdout(global.color), printer);
-                printing.as_json = printer.is_json();
+                let follower = Follower::new(target, id);
+                let mut printing = Printing::new(follower, Paint::stdout(global.color), printer);
+                printing.leave_out(before.clone());
                 printing
             });
         }
-        if let Some(printing) = &mut printing {
-            let ids: Vec<String> = services.list().await?.into_iter().map(|service| service.id).collect();
-            printing.round(services, &ids, None, false).await?;
+        let round = match (&mut printing, services.list().await) {
+            (Some(printing), Ok(list)) => {
+                let ids: Vec<String> = list.into_iter().map(|service| service.id).collect();
+                printing.round(services, &ids, None, false).await
+            }
+            (None, Ok(_)) => Ok(()),
+            (_, Err(error)) => Err(Trouble::Cluster(error)),
+        };
+        match round {
+            Ok(()) => is_quiet = false,
+            Err(Trouble::Output(error)) => return Err(error),
+            // Once is enough until it goes well again.
+            Err(Trouble::Cluster(error)) => {
+                if !std::mem::replace(&mut is_quiet, true) {
+                    tracing::warn!("logs are not shown for now: {error}");
+                }
+            }
         }
         tokio::time::sleep(if printing.is_some() { LOG_POLL } else { IDLE_POLL }).await;
     }
+}
+
+/// Tasks that had ended before this run of `dev` deployed anything: their output is old.
+async fn ended_before(services: &Services, target: &Target) -> Result<BTreeSet<String>, CliError> {
+    let Some(framework_id) = services.framework_id().await? else { return Ok(BTreeSet::new()) };
+    let ended = Follower::new(target, framework_id).ended().await?;
+    Ok(ended.into_iter().map(|source| source.task_id).collect())
 }
 
 /// What a person wants to know first.

@@ -4,6 +4,8 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
 
+use serde_json::Value;
+
 use crate::support::{
     Dev, directories_of, end, file, own_run_id, processes_of, program, signal_process, wait_for,
 };
@@ -96,4 +98,128 @@ fn a_closed_pipe_ends_a_command_quietly() {
         .output()
         .expect("it runs");
     assert_eq!((list.status.code(), text(&list.stderr).as_str()), (Some(0), ""));
+}
+
+/// An app file.
+fn app(folder: &std::path::Path, id: &str, cmd: &str, more: &str) -> String {
+    let path = folder.join("app.json");
+    let app = format!(r#"{{"id":"/{id}","cmd":"{cmd}","cpus":0.1,"mem":32{more}}}"#);
+    std::fs::write(&path, app).expect("written");
+    path.to_str().expect("a path").to_owned()
+}
+
+#[test]
+fn the_last_words_of_a_crashing_service_are_shown() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let dev = Dev::start(&[]);
+    let file = app(folder.path(), "boom", "echo BOOMTEXT >&2; exit 1", "");
+    let deployed = dev.cli(&["deploy", "--no-wait", &file]);
+    assert!(deployed.status.success(), "{}", text(&deployed.stderr));
+    let logs = wait_for("the last words", || {
+        let logs = text(&dev.cli(&["logs", "boom"]).stdout);
+        logs.contains("BOOMTEXT").then_some(logs)
+    });
+    assert!(logs.lines().all(|line| line.starts_with("boom ") && line.ends_with(" | BOOMTEXT")), "{logs}");
+    let json = text(&dev.cli(&["logs", "boom", "--json"]).stdout);
+    let line: Value = serde_json::from_str(json.lines().next().expect("a line")).expect("JSON");
+    assert_eq!((&line["event"], &line["line"]), (&Value::from("log"), &Value::from("BOOMTEXT")), "{json}");
+    assert_eq!((&line["service"], &line["stream"]), (&Value::from("/boom"), &Value::from("stderr")));
+    let instance = line["task"].as_str().expect("an id");
+    let logs = text(&dev.cli(&["logs", instance, "--no-prefix"]).stdout);
+    assert_eq!(logs, "BOOMTEXT\n", "one that has ended can be named");
+}
+
+#[test]
+fn a_long_log_is_printed_whole_and_its_tail_alone() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let cmd = "seq 1 400000; echo last >&2; exec sleep 1000";
+    let dev = Dev::start(&[&app(folder.path(), "long", cmd, "")]);
+    wait_for("the last line", || {
+        text(&dev.cli(&["logs", "long", "--stream", "stderr"]).stdout).contains("last").then_some(())
+    });
+    let whole = text(&dev.cli(&["logs", "long", "--stream", "stdout", "--no-prefix"]).stdout);
+    assert!(whole.lines().eq((1..=400_000).map(|line| line.to_string())), "every line, in order");
+    let tail = text(&dev.cli(&["logs", "long", "--stream", "stdout", "--no-prefix", "--tail", "3"]).stdout);
+    assert_eq!(tail, "399998\n399999\n400000\n");
+    let long =
+        text(&dev.cli(&["logs", "long", "--stream", "stdout", "--no-prefix", "--tail", "99999"]).stdout);
+    assert_eq!((long.lines().count(), long.lines().next()), (99_999, Some("300002")));
+}
+
+#[test]
+fn a_log_that_cannot_be_read_harms_no_other() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let odd = app(folder.path(), "odd", "rm stdout; mkdir stdout; echo odd >&2; exec sleep 1000", "");
+    let dev = Dev::start(&[&odd]);
+    let logs = wait_for("the other stream", || {
+        let logs = dev.cli(&["logs", "odd"]);
+        text(&logs.stdout).contains("odd").then_some(logs)
+    });
+    assert_eq!(logs.status.code(), Some(0), "{}", text(&logs.stderr));
+    let ran = dev.cli(&["run", "--", "sh", "-c", "rm stdout; mkdir stdout; exit 4"]);
+    assert_eq!(ran.status.code(), Some(4), "{}", text(&ran.stderr));
+    assert_eq!(dev.stop("TERM"), Some(0), "the cluster went on");
+}
+
+#[test]
+fn a_run_that_writes_without_end_is_interrupted() {
+    let dev = Dev::start(&[]);
+    let child = program()
+        .args(["run", "--addr", &dev.master(), "--", "yes"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut run = Running(child);
+    // One line is read, and no other: the pipe is full.
+    let mut lines = BufReader::new(run.0.stdout.take().expect("piped")).lines();
+    assert_eq!(lines.next().and_then(Result::ok).as_deref(), Some("y"));
+    signal_process(run.0.id(), "INT");
+    wait_for("the task's end", || {
+        let (_, state) = dev.get("/state");
+        let frameworks = state["frameworks"].as_array().expect("a list");
+        let is_gone = |framework: &Value| {
+            framework["name"] != "mesita run" || framework["tasks"].as_array().is_some_and(Vec::is_empty)
+        };
+        frameworks.iter().all(is_gone).then_some(())
+    });
+    signal_process(run.0.id(), "INT");
+    wait_for("its end", || run.0.try_wait().expect("our own child"));
+}
+
+#[test]
+fn a_run_keeps_no_offer_of_other_agents() {
+    let dev = Dev::start(&["--agents", "3"]);
+    let child = program()
+        .args(["run", "--addr", &dev.master(), "--", "sh", "-c", "echo up; exec sleep 1000"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut run = Running(child);
+    let mut lines = BufReader::new(run.0.stdout.take().expect("piped")).lines();
+    assert_eq!(lines.next().and_then(Result::ok).as_deref(), Some("up"));
+    wait_for("every other offer to go back", || {
+        let (_, state) = dev.get("/state");
+        let framework =
+            state["frameworks"].as_array()?.iter().find(|one| one["name"] == "mesita run")?.clone();
+        framework["offers"].as_array()?.is_empty().then_some(())
+    });
+}
+
+#[test]
+fn dev_shows_the_last_words_of_a_crashing_service() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let child = program()
+        .args(["dev", "--master-addr", FREE, "--agent-addr", FREE, "--marathon-addr", FREE])
+        .arg(app(folder.path(), "boom", "echo BOOMTEXT >&2; exit 1", ""))
+        .env("MESITA_RUN_ID", own_run_id())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let mut dev = Running(child);
+    let stdout = BufReader::new(dev.0.stdout.take().expect("piped"));
+    assert!(stdout.lines().map_while(Result::ok).any(|line| line.ends_with(" | BOOMTEXT")));
 }

@@ -110,10 +110,33 @@ impl Printer {
             .map_err(|error| CliError::unwritable("stdout", &error))
     }
 
-    /// Writes bytes to stderr as they are (what a task wrote to its stderr).
-    pub(in crate::cli) fn error_bytes(self, bytes: &[u8]) {
-        // As with `say`: nobody may be left to read it.
-        let _ = std::io::stderr().write_all(bytes);
+    /// The same where the reader may be slow: whoever waits can be interrupted, the bytes go on.
+    ///
+    /// # Errors
+    /// As above.
+    pub(in crate::cli) async fn write(self, bytes: Vec<u8>) -> Result<(), CliError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        tokio::task::spawn_blocking(move || self.bytes(&bytes))
+            .await
+            .map_err(|error| CliError::new(format!("stdout cannot be written: {error}")))?
+    }
+
+    /// Writes bytes to stderr as they are (what a task wrote to its stderr), as [`Printer::write`] does.
+    ///
+    /// # Errors
+    /// There is no thread to write.
+    pub(in crate::cli) async fn write_error(self, bytes: Vec<u8>) -> Result<(), CliError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        tokio::task::spawn_blocking(move || {
+            // As with `say`: nobody may be left to read it.
+            let _ = std::io::stderr().write_all(&bytes);
+        })
+        .await
+        .map_err(|error| CliError::new(format!("stderr cannot be written: {error}")))
     }
 
     /// Tells the person something on stderr.
