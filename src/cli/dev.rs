@@ -66,7 +66,7 @@ async fn live(
     interrupt: &mut Interrupt,
 ) -> Result<(), CliError> {
     let line = ready::line(node);
-    let _announcement = Announcement::make(&line)?;
+    let _announcement = Announcement::make(&line);
     let target = Target::at(line["masters"][0].as_str().unwrap_or_default());
     if !printer.is_json() {
         printer.data(&banner(&line))?;
@@ -94,12 +94,15 @@ async fn serve(
         }
         return stream(&services, target, before, global, printer).await;
     }
-    let deployment = services.deploy(&apps, true).await?;
-    let ids = files::ids(&apps);
-    // Machines read nothing before the ready line. People see what goes wrong while it does.
+    let change = services.deploy(&apps, true).await?;
+    // Machines read nothing before the ready line, and end without one. People see what goes wrong while it does.
     let patience = if printer.is_json() { DEPLOY_TIMEOUT } else { PATIENCE };
-    let settled = wait::settled(&services, &deployment, &ids, patience, printer.is_json()).await;
+    let settled = wait::settled(&services, &change, patience, printer.is_json()).await;
     let announce = async |settled: Result<(), CliError>| match settled {
+        Err(error) if printer.is_json() => {
+            printer.data(&[failed_event(&error)])?;
+            Err(error)
+        }
         Err(error) => {
             printer.error(&error);
             Ok(())
@@ -115,7 +118,7 @@ async fn serve(
     printer.note("not everything is healthy yet; the logs so far:");
     let waiting = async {
         let rest = DEPLOY_TIMEOUT.saturating_sub(PATIENCE);
-        announce(wait::quietly(&services, &deployment, &ids, rest).await).await?;
+        announce(wait::quietly(&services, &change, rest).await).await?;
         std::future::pending().await
     };
     tokio::select! {
@@ -204,6 +207,11 @@ async fn addresses(services: &Services) -> Result<Vec<String>, CliError> {
         }
     }
     Ok(lines)
+}
+
+/// What `--json` prints in place of the ready line when the apps do not become healthy.
+fn failed_event(error: &CliError) -> String {
+    json!({ "schema": 1, "event": "failed", "message": error.message }).to_string()
 }
 
 /// From arguments to a configuration.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::CliError;
 use super::services::Instance;
-use super::target::Target;
+use super::target::{Target, url_host};
 use crate::api::v1::master;
 use crate::client::http::HttpAgent;
 use crate::client::{AgentApi, ApiError, OperatorApi};
@@ -184,7 +184,11 @@ impl Follower {
             let port = info.port.unwrap_or(crate::config::DEFAULT_AGENT_PORT);
             if let Some(id) = info.id {
                 let base = format!("http://{}:{port}", url_host(&info.hostname));
-                self.agents.insert(id.value, Target::agent(&base)?);
+                match Target::agent(&base) {
+                    Ok(agent) => drop(self.agents.insert(id.value, agent)),
+                    // Its logs are missing; those of other agents need not be.
+                    Err(error) => tracing::debug!("agent {} at {base}: {error}", id.value),
+                }
             }
         }
         Ok(self.agents.get(agent_id).cloned())
@@ -248,11 +252,6 @@ fn service_of(task_id: &str) -> String {
     format!("/{}", task_id[..end.unwrap_or(task_id.len())].replace('_', "/"))
 }
 
-/// A host as it is written in a URL.
-fn url_host(host: &str) -> String {
-    if host.parse::<std::net::Ipv6Addr>().is_ok() { format!("[{host}]") } else { host.to_owned() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,9 +267,8 @@ mod tests {
     }
 
     #[test]
-    fn names_of_services_and_hosts() {
+    fn names_of_services() {
         assert_eq!(service_of("shop_web.instance-1-2._app.3"), "/shop/web");
         assert_eq!(service_of("odd"), "/odd");
-        assert_eq!((url_host("::1"), url_host("10.0.0.1")), ("[::1]".to_owned(), "10.0.0.1".to_owned()));
     }
 }

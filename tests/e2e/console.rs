@@ -223,3 +223,152 @@ fn dev_shows_the_last_words_of_a_crashing_service() {
     let stdout = BufReader::new(dev.0.stdout.take().expect("piped"));
     assert!(stdout.lines().map_while(Result::ok).any(|line| line.ends_with(" | BOOMTEXT")));
 }
+
+/// A `dev --json` in a runtime directory of its own, and the address that it announces there.
+fn announced(runtime: &std::path::Path, arguments: &[&str]) -> (Running, String) {
+    let child = program()
+        .args(["dev", "--json", "--master-addr", FREE, "--agent-addr", FREE, "--marathon-addr", FREE])
+        .args(arguments)
+        .env("MESITA_RUN_ID", own_run_id())
+        .env("XDG_RUNTIME_DIR", runtime)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let dev = Running(child);
+    let address = wait_for("the announcement", || {
+        let line = std::fs::read(runtime.join("mesita/dev.json")).ok()?;
+        let line: Value = serde_json::from_slice(&line).ok()?;
+        line["masters"][0].as_str().map(str::to_owned)
+    });
+    (dev, address)
+}
+
+#[test]
+fn a_deployment_that_is_undone_fails() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let dev = Dev::start(&[]);
+    let small = app(folder.path(), "a", "exec sleep 1000", "");
+    for _ in 0..2 {
+        let deployed = dev.cli(&["deploy", &small]);
+        assert_eq!(deployed.status.code(), Some(0), "{}", text(&deployed.stderr));
+    }
+    let large =
+        app(folder.path(), "a", "exec sleep 1001", r#","constraints":[["hostname","LIKE","no-such"]]"#);
+    for force in ["false", "true"] {
+        let child = program()
+            .args(["deploy", "--force", &large, "--addr", &dev.master()])
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        let mut deploy = Running(child);
+        let deployment =
+            wait_for("the deployment", || dev.get("/v2/deployments").1[0]["id"].as_str().map(str::to_owned));
+        if force == "false" {
+            let (status, _) = dev.send("DELETE", &format!("/v2/deployments/{deployment}"), &Value::Null);
+            assert_eq!(status, 200);
+        } else {
+            assert_eq!(dev.send("DELETE", "/v2/apps/a?force=true", &Value::Null).0, 200);
+        }
+        let mut said = String::new();
+        let stderr = deploy.0.stderr.as_mut().expect("piped");
+        std::io::Read::read_to_string(stderr, &mut said).expect("text");
+        let ended = wait_for("its end", || deploy.0.try_wait().expect("our own child"));
+        assert_eq!(ended.code(), Some(5), "{said}");
+        assert!(said.contains("/a: it") && said.contains("hint:"), "{said}");
+        wait_for("the roll-back", || {
+            dev.get("/v2/deployments").1.as_array().is_some_and(Vec::is_empty).then_some(())
+        });
+    }
+}
+
+#[test]
+fn only_a_whole_name_stops_or_scales() {
+    let dev = Dev::start(&[file("testdata/apps/hello.json").to_str().expect("a path")]);
+    for (arguments, code, needle) in [
+        (&["stop", "hel"][..], 7, "/hello"),
+        (&["scale", "hel", "1"], 7, "/hello"),
+        (&["stop", ""], 2, "names no service"),
+        (&["stop", "/"], 2, "names no service"),
+        (&["scale", "/", "1"], 2, "names no service"),
+        (&["logs", ""], 2, "names no service"),
+    ] {
+        let wrong = dev.cli(arguments);
+        let said = text(&wrong.stderr);
+        assert_eq!(wrong.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(needle) && said.contains("hint:"), "{arguments:?}: {said}");
+    }
+    assert_eq!(dev.tasks("/hello").len(), 2);
+    assert_eq!(dev.cli(&["stop", "hello"]).status.code(), Some(0));
+}
+
+#[test]
+fn a_dev_whose_apps_fail_says_so_to_machines() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let large =
+        app(folder.path(), "a", "exec sleep 1000", r#","constraints":[["hostname","LIKE","no-such"]]"#);
+    let (mut dev, address) = announced(folder.path(), &[&large]);
+    wait_for("the deployment", || {
+        let (status, _) = crate::support::request(&address, "GET", "/v2/apps/a", &[], b"");
+        (status == 200).then_some(())
+    });
+    let (status, _) = crate::support::request(&address, "DELETE", "/v2/apps/a?force=true", &[], b"");
+    assert_eq!(status, 200);
+    let stdout = BufReader::new(dev.0.stdout.take().expect("piped"));
+    let lines: Vec<String> = stdout.lines().map_while(Result::ok).collect();
+    let ended = wait_for("its end", || dev.0.try_wait().expect("our own child"));
+    assert_eq!((ended.code(), lines.len()), (Some(5), 1), "{lines:?}");
+    let event: Value = serde_json::from_str(&lines[0]).expect("JSON");
+    assert_eq!((&event["schema"], &event["event"]), (&Value::from(1), &Value::from("failed")));
+    assert!(
+        event["message"].as_str().is_some_and(|message| message.contains("/a: it was removed")),
+        "{event}"
+    );
+}
+
+#[test]
+fn a_runtime_directory_that_cannot_be_written_is_a_warning() {
+    let folder = tempfile::NamedTempFile::new().expect("a file");
+    let child = program()
+        .args(["dev", "--json", "--master-addr", FREE, "--agent-addr", FREE, "--marathon-addr", FREE])
+        .env("MESITA_RUN_ID", own_run_id())
+        .env("XDG_RUNTIME_DIR", folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut dev = Running(child);
+    let mut lines = BufReader::new(dev.0.stdout.take().expect("piped")).lines();
+    assert!(lines.next().and_then(Result::ok).is_some_and(|line| line.contains("ready")));
+    signal_process(dev.0.id(), "TERM");
+    let ended = wait_for("its end", || dev.0.try_wait().expect("our own child"));
+    let mut said = String::new();
+    std::io::Read::read_to_string(dev.0.stderr.as_mut().expect("piped"), &mut said).expect("text");
+    assert_eq!(ended.code(), Some(0), "{said}");
+    assert!(said.contains("cannot be written") && said.contains("--addr"), "{said}");
+}
+
+#[test]
+fn agents_on_ipv6_run_apps_and_show_their_logs() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        let _ = writeln!(std::io::stderr(), "skipped: there is no IPv6 here");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a directory");
+    let app = app(folder.path(), "six", "echo SIX; exec sleep 1000", "");
+    let child = program()
+        .args(["dev", "--json", "--master-addr", FREE, "--agent-addr", "[::1]:0", "--marathon-addr", FREE])
+        .arg(&app)
+        .env("MESITA_RUN_ID", own_run_id())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut dev = Running(child);
+    let lines = BufReader::new(dev.0.stdout.take().expect("piped")).lines();
+    assert!(lines.map_while(Result::ok).any(|line| line.contains("\"SIX\"")));
+}
