@@ -45,16 +45,13 @@ pub(super) async fn dev(arguments: Dev, global: &Global, printer: Printer) -> Re
         printer.note("stopping every task; Ctrl-C again kills what takes its time");
     }
     let stopped = Box::pin(node.stop(interrupt.wait_again())).await;
-    if let Err(left) = stopped {
-        printer.error(&CliError::new(format!("something is left: {}", left.join("; "))));
+    let Err(left) = stopped else { return outcome.map(|()| Exit::Ok) };
+    printer.error(&CliError::new(format!("something is left: {}", left.join("; "))));
+    match outcome {
         // A closed pipe would end quietly, as if nothing were left.
-        return outcome.map_or_else(
-            |error| if error.is_quiet() { Ok(Exit::Error) } else { Err(error) },
-            |()| Ok(Exit::Error),
-        );
+        Err(error) if !error.is_quiet() => Err(error),
+        _ => Ok(Exit::Error),
     }
-    outcome?;
-    Ok(Exit::Ok)
 }
 
 /// From the first line to the interrupt.
@@ -95,7 +92,8 @@ async fn serve(
         return stream(&services, target, before, global, printer).await;
     }
     let change = services.deploy(&apps, true).await?;
-    // Machines read nothing before the ready line, and end without one. People see what goes wrong while it does.
+    // Machines read nothing before the ready line, and end without one. People see what goes wrong while
+    // it does.
     let patience = if printer.is_json() { DEPLOY_TIMEOUT } else { PATIENCE };
     let settled = wait::settled(&services, &change, patience, printer.is_json()).await;
     let announce = async |settled: Result<(), CliError>| match settled {

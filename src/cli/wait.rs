@@ -15,7 +15,8 @@ const EXPLAIN_EVERY: u32 = 15;
 /// Waits until a deployment is done and the services it changed run as they should.
 ///
 /// # Errors
-/// The deployment ended, but the services are not what it was to make of them; or the time is over: the error says what each service waits for.
+/// The deployment ended, but the services are not what it was to make of them; or the time is over:
+/// the error says what each service waits for.
 pub(super) async fn settled(
     services: &Services,
     change: &Change,
