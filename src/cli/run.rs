@@ -347,14 +347,11 @@ fn exit_of(ended: &Ended, printer: Printer) -> Result<Exit, CliError> {
 /// executed. Only the words of the launcher and of docker's runtime count: an image may be missing, too.
 fn not_started(message: &str) -> Exit {
     let says = |words: &[&str]| words.iter().any(|words| message.contains(words));
-    // The runtime speaks of the program only after this word.
-    let docker = message.split_once("exec: ").map_or("", |(_, rest)| rest);
-    if says(&["was not found; give its path"])
-        || docker.contains("executable file not found")
-        || docker.contains("no such file or directory")
-    {
+    // The runtime speaks of the program only after this word; the engine may deny things, too.
+    let runtime = message.split_once("exec: ").map_or("", |(_, rest)| rest);
+    if says(&["was not found; give its path", "executable file not found"]) {
         Exit::Command(127)
-    } else if says(&["cannot be executed"]) || docker.contains("permission denied") {
+    } else if says(&["cannot be executed"]) || runtime.contains("permission denied") {
         Exit::Command(126)
     } else {
         Exit::RunFailed
@@ -402,7 +399,6 @@ mod tests {
             ("the command \"x\" was not found; give its path, or set PATH in the task's environment", 127),
             ("the command \"x\" cannot be executed by the task's user; check its mode and owner", 126),
             ("runc: unable to start: exec: \"x\": executable file not found in $PATH: unknown", 127),
-            ("runc: unable to start: exec: \"/x\": stat /x: no such file or directory: unknown", 127),
             ("runc: unable to start: exec: \"/etc/passwd\": permission denied: unknown", 126),
             ("the image \"x\" was not found", 125),
             ("permission denied while connecting to the engine", 125),
