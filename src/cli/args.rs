@@ -120,7 +120,7 @@ pub(super) struct Dev {
 }
 
 /// What a cluster in this process is made of.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Args)]
 pub(super) struct ClusterArgs {
     /// Number of agents.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=32))]
@@ -146,6 +146,22 @@ pub(super) struct ClusterArgs {
     /// Allow addresses that other machines reach, although nothing authenticates them yet.
     #[arg(long)]
     pub(super) insecure: bool,
+}
+
+impl Default for ClusterArgs {
+    /// What no arguments at all mean: one agent, as the help says.
+    fn default() -> Self {
+        Self {
+            agents: 1,
+            data_dir: None,
+            master_addr: None,
+            agent_addr: None,
+            marathon_addr: None,
+            agent_resources: None,
+            agent_attributes: None,
+            insecure: false,
+        }
+    }
 }
 
 /// Arguments of `deploy`.

@@ -11,6 +11,7 @@ use axum::response::Html;
 use axum::routing::get;
 
 use super::args::DemoWeb;
+use super::output::say;
 use super::{CliError, Exit};
 use crate::client::http::HttpClient;
 
@@ -22,7 +23,7 @@ pub(super) async fn serve(arguments: DemoWeb) -> Result<Exit, CliError> {
     let address = SocketAddr::new(arguments.host, arguments.port);
     let failed = |error: std::io::Error| CliError::new(format!("cannot serve on {address}: {error}"));
     let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
-    eprintln!("demo-web: {} listens on {address}", variable("MESOS_TASK_ID"));
+    say(&format!("demo-web: {} listens on {address}", variable("MESOS_TASK_ID")));
     let router = Router::new()
         .route("/", get(|| async { Html(page()) }))
         .route("/health", get(health))

@@ -13,20 +13,20 @@ pub(super) async fn deploy(arguments: Deploy, target: &Target, printer: Printer)
     let apps = files::read(&arguments.files)?;
     let services = Services::new(target)?;
     let ids = files::ids(&apps);
-    let deployment = services.deploy(&apps, arguments.force).await?;
+    let change = services.deploy(&apps, arguments.force).await?;
     if !arguments.no_wait {
         let mut interrupt = signals::Interrupt::install()?;
         tokio::select! {
-            waited = wait::settled(&services, &deployment, &ids, arguments.timeout, printer.is_json()) => waited?,
+            waited = wait::settled(&services, &change, arguments.timeout, printer.is_json()) => waited?,
             () = interrupt.wait() => {
-                printer.note(&format!("the deployment {deployment} goes on; `mesita ps` shows it"));
+                printer.note(&format!("the deployment {} goes on; `mesita ps` shows it", change.deployment));
                 return Ok(Exit::Command(130));
             }
         }
     }
     let lines = ids.iter().map(|id| format!("deployed {id}")).collect();
     printer.report(&Report {
-        json: json!({ "schema": 1, "deployment": deployment, "services": ids }),
+        json: json!({ "schema": 1, "deployment": change.deployment, "services": ids }),
         items: None,
         lines,
         ids,

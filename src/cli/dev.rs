@@ -4,6 +4,7 @@
 //! starts, the files are deployed, the logs of every instance are streamed, and the first Ctrl-C or
 //! SIGTERM stops every task and removes every temporary file.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::args::{ClusterArgs, Dev, Global};
 use super::follow::Follower;
-use super::logs::Printing;
+use super::logs::{Printing, Trouble};
 use super::output::{Paint, Printer};
 use super::ready::{self, Announcement};
 use super::services::Services;
@@ -44,9 +45,13 @@ pub(super) async fn dev(arguments: Dev, global: &Global, printer: Printer) -> Re
         printer.note("stopping every task; Ctrl-C again kills what takes its time");
     }
     let stopped = Box::pin(node.stop(interrupt.wait_again())).await;
-    outcome?;
-    stopped.map_err(|left| CliError::new(format!("something is left: {}", left.join("; "))))?;
-    Ok(Exit::Ok)
+    let Err(left) = stopped else { return outcome.map(|()| Exit::Ok) };
+    printer.error(&CliError::new(format!("something is left: {}", left.join("; "))));
+    match outcome {
+        // A closed pipe would end quietly, as if nothing were left.
+        Err(error) if !error.is_quiet() => Err(error),
+        _ => Ok(Exit::Error),
+    }
 }
 
 /// From the first line to the interrupt.
@@ -58,7 +63,7 @@ async fn live(
     interrupt: &mut Interrupt,
 ) -> Result<(), CliError> {
     let line = ready::line(node);
-    let _announcement = Announcement::make(&line)?;
+    let _announcement = Announcement::make(&line);
     let target = Target::at(line["masters"][0].as_str().unwrap_or_default());
     if !printer.is_json() {
         printer.data(&banner(&line))?;
@@ -79,18 +84,23 @@ async fn serve(
     printer: Printer,
 ) -> Result<(), CliError> {
     let services = Services::new(target)?;
+    let before = ended_before(&services, target).await?;
     if apps.is_empty() {
         if printer.is_json() {
             printer.data(&[line.to_string()])?;
         }
-        return stream(&services, target, global, printer).await;
+        return stream(&services, target, before, global, printer).await;
     }
-    let deployment = services.deploy(&apps, true).await?;
-    let ids = files::ids(&apps);
-    // Machines read nothing before the ready line. People see what goes wrong while it does.
+    let change = services.deploy(&apps, true).await?;
+    // Machines read nothing before the ready line, and end without one. People see what goes wrong while
+    // it does.
     let patience = if printer.is_json() { DEPLOY_TIMEOUT } else { PATIENCE };
-    let settled = wait::settled(&services, &deployment, &ids, patience, printer.is_json()).await;
+    let settled = wait::settled(&services, &change, patience, printer.is_json()).await;
     let announce = async |settled: Result<(), CliError>| match settled {
+        Err(error) if printer.is_json() => {
+            printer.data(&[failed_event(&error)])?;
+            Err(error)
+        }
         Err(error) => {
             printer.error(&error);
             Ok(())
@@ -98,7 +108,7 @@ async fn serve(
         Ok(()) if printer.is_json() => printer.data(&[line.to_string()]),
         Ok(()) => printer.data(&addresses(&services).await?),
     };
-    let streaming = stream(&services, target, global, printer);
+    let streaming = stream(&services, target, before, global, printer);
     if printer.is_json() || settled.is_ok() {
         announce(settled).await?;
         return streaming.await;
@@ -106,7 +116,7 @@ async fn serve(
     printer.note("not everything is healthy yet; the logs so far:");
     let waiting = async {
         let rest = DEPLOY_TIMEOUT.saturating_sub(PATIENCE);
-        announce(wait::quietly(&services, &deployment, &ids, rest).await).await?;
+        announce(wait::quietly(&services, &change, rest).await).await?;
         std::future::pending().await
     };
     tokio::select! {
@@ -115,30 +125,55 @@ async fn serve(
     }
 }
 
-/// Streams the logs of every instance of every service.
+/// Streams the logs of every instance of every service, but of none in `before`. Only output that cannot
+/// be written ends it: a cluster that does not answer now is asked again.
 async fn stream(
     services: &Services,
     target: &Target,
+    before: BTreeSet<String>,
     global: &Global,
     printer: Printer,
 ) -> Result<(), CliError> {
     let mut printing: Option<Printing> = None;
+    let mut is_quiet = false;
     loop {
         if printing.is_none() {
-            let framework_id = services.framework_id().await?;
+            // A failure shows again below, when the services are listed.
+            let framework_id = services.framework_id().await.ok().flatten();
             printing = framework_id.map(|id| {
-                let mut printing =
-                    Printing::new(Follower::new(target, id), Paint::stdout(global.color), printer);
-                printing.as_json = printer.is_json();
+                let follower = Follower::new(target, id);
+                let mut printing = Printing::new(follower, Paint::stdout(global.color), printer);
+                printing.leave_out(before.clone());
                 printing
             });
         }
-        if let Some(printing) = &mut printing {
-            let ids: Vec<String> = services.list().await?.into_iter().map(|service| service.id).collect();
-            printing.round(services, &ids, None, false).await?;
+        let round = match (&mut printing, services.list().await) {
+            (Some(printing), Ok(list)) => {
+                let ids: Vec<String> = list.into_iter().map(|service| service.id).collect();
+                printing.round(services, &ids, None, false).await
+            }
+            (None, Ok(_)) => Ok(()),
+            (_, Err(error)) => Err(Trouble::Cluster(error)),
+        };
+        match round {
+            Ok(()) => is_quiet = false,
+            Err(Trouble::Output(error)) => return Err(error),
+            // Once is enough until it goes well again.
+            Err(Trouble::Cluster(error)) => {
+                if !std::mem::replace(&mut is_quiet, true) {
+                    tracing::warn!("logs are not shown for now: {error}");
+                }
+            }
         }
         tokio::time::sleep(if printing.is_some() { LOG_POLL } else { IDLE_POLL }).await;
     }
+}
+
+/// Tasks that had ended before this run of `dev` deployed anything: their output is old.
+async fn ended_before(services: &Services, target: &Target) -> Result<BTreeSet<String>, CliError> {
+    let Some(framework_id) = services.framework_id().await? else { return Ok(BTreeSet::new()) };
+    let ended = Follower::new(target, framework_id).ended().await?;
+    Ok(ended.into_iter().map(|source| source.task_id).collect())
 }
 
 /// What a person wants to know first.
@@ -170,6 +205,11 @@ async fn addresses(services: &Services) -> Result<Vec<String>, CliError> {
         }
     }
     Ok(lines)
+}
+
+/// What `--json` prints in place of the ready line when the apps do not become healthy.
+fn failed_event(error: &CliError) -> String {
+    json!({ "schema": 1, "event": "failed", "message": error.message }).to_string()
 }
 
 /// From arguments to a configuration.
@@ -245,6 +285,13 @@ mod tests {
         let error = resolve(&arguments(&open)).expect_err("not loopback");
         assert!(error.message.contains("--master-addr") && error.exit == Exit::Usage, "{error}");
         assert!(resolve(&arguments(&[&open[..], &["--insecure"]].concat())).is_ok());
+    }
+
+    #[test]
+    fn no_arguments_mean_one_agent() {
+        let config = resolve(&ClusterArgs::default()).expect("valid");
+        assert_eq!(config.agents, 1);
+        assert_eq!(config.agents, resolve(&arguments(&[])).expect("valid").agents);
     }
 
     #[test]

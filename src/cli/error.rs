@@ -28,6 +28,19 @@ impl CliError {
         Self { exit, message: message.into(), hint: None }
     }
 
+    /// Output cannot be written. A reader that closed its pipe has seen enough: that is no failure.
+    #[must_use]
+    pub fn unwritable(name: &str, error: &std::io::Error) -> Self {
+        let exit = if error.kind() == std::io::ErrorKind::BrokenPipe { Exit::Ok } else { Exit::Error };
+        Self::with(exit, format!("{name} cannot be written: {error}"))
+    }
+
+    /// Whether the program ends without a word about it.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.exit == Exit::Ok
+    }
+
     /// The same with a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

@@ -14,7 +14,11 @@ pub(super) fn start(global: &Global) -> Result<(), CliError> {
         CliError::with(Exit::Usage, format!("--log-level {:?}: {error}", global.log_level))
             .hint("use error, warn, info, debug, trace, or a filter such as `info,mesita::master=debug`")
     })?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that stderr does not take is lost: a word about it would go the same way, and panic.
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     let started = match global.log_format {
         LogFormat::Text => subscriber.try_init(),
         LogFormat::Json => subscriber.json().try_init(),

@@ -32,9 +32,10 @@ pub fn main() -> ExitCode {
 
 /// Prints what clap has to say. Help and versions are data, errors are not.
 fn usage(error: &clap::Error) -> ExitCode {
-    let printed = error.print();
+    // Whoever closed the pipe has read enough, or nothing can be said.
+    let _ = error.print();
     let is_help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-    if printed.is_err() || !is_help { Exit::Usage.into() } else { Exit::Ok.into() }
+    if !is_help { Exit::Usage.into() } else { Exit::Ok.into() }
 }
 
 fn start(cli: Cli, printer: Printer) -> Result<Exit, CliError> {

@@ -39,12 +39,15 @@ pub(super) struct Announcement {
 }
 
 impl Announcement {
-    /// Announces a ready line, unless there is no runtime directory to do so in.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub(super) fn make(line: &Value) -> Result<Option<Self>, CliError> {
-        path().map(|path| Self::write(path, line)).transpose()
+    /// Announces a ready line, unless there is no runtime directory to do so in. One that cannot be
+    /// written is only a warning: other commands need `--addr` then.
+    pub(super) fn make(line: &Value) -> Option<Self> {
+        Self::write(path()?, line)
+            .inspect_err(|error| {
+                let hint = error.hint.as_deref().unwrap_or_default();
+                tracing::warn!("{error}; other commands need --addr or MESITA_ADDR ({hint})");
+            })
+            .ok()
     }
 
     fn write(path: PathBuf, line: &Value) -> Result<Self, CliError> {

@@ -38,9 +38,10 @@ pub(super) async fn run(arguments: Run, global: &Global, printer: Printer) -> Re
     outcome.map_err(ours)
 }
 
-/// Failures of ours are 125 here, except that nothing can place the task.
+/// Failures of ours are 125 here, whatever they are elsewhere.
 fn passed_on(exit: Exit) -> Exit {
-    if exit == Exit::CannotBePlaced { exit } else { Exit::RunFailed }
+    // A closed pipe is no failure.
+    if exit == Exit::Ok { exit } else { Exit::RunFailed }
 }
 
 /// The cluster that answers, or one of our own for this task.
@@ -164,9 +165,20 @@ impl Session {
                 .hint("`mesita ps` shows what runs; smaller --cpus and --mem may fit"));
             }
         }
-        let agent_id = task.agent_id.value.clone();
+        self.watch(&task, printer, interrupt).await
+    }
+
+    /// Prints what the launched task writes until it ends. The first interrupt kills it, the second
+    /// waits no longer.
+    async fn watch(
+        mut self,
+        task: &v1::TaskInfo,
+        printer: Printer,
+        interrupt: &mut Interrupt,
+    ) -> Result<Exit, CliError> {
         let framework = self.framework_id.clone().map(|id| id.value).unwrap_or_default();
         let mut output = Follower::new(&self.target, framework);
+        let mut haste = interrupt.clone();
         let mut killing = false;
         let ended = loop {
             tokio::select! {
@@ -181,10 +193,27 @@ impl Session {
                     let kill = call::Kill { task_id: task.task_id.clone(), agent_id: Some(task.agent_id.clone()), ..Default::default() };
                     self.call(call::Type::Kill, |call| call.kill = Some(kill)).await?;
                 }
-                () = tokio::time::sleep(OUTPUT_POLL) => print(&mut output, &agent_id, printer).await?,
+                () = haste.wait_again() => return Ok(Exit::Command(130)),
+                () = tokio::time::sleep(OUTPUT_POLL) => {
+                    let printing = print(&mut output, &task.agent_id.value, printer);
+                    // A reader that does not read must not keep an interrupt from being heard.
+                    tokio::select! {
+                        printed = printing => printed.map(|_more| ())?,
+                        () = interrupt.wait(), if !killing => {}
+                        () = haste.wait_again() => return Ok(Exit::Command(130)),
+                    }
+                }
             }
         };
-        print(&mut output, &agent_id, printer).await?;
+        let rest = async {
+            while print(&mut output, &task.agent_id.value, printer).await? {}
+            Ok::<(), CliError>(())
+        };
+        tokio::select! {
+            printed = rest => printed?,
+            () = interrupt.wait(), if !killing => {}
+            () = haste.wait_again() => {}
+        }
         self.call(call::Type::Teardown, |_| {}).await?;
         exit_of(&ended, printer)
     }
@@ -206,24 +235,37 @@ impl Session {
             if let Some(error) = event.error {
                 return Err(CliError::new(error.message));
             }
-            for offer in event.offers.map(|offers| offers.offers).unwrap_or_default() {
+            let offers = event.offers.map(|offers| offers.offers).unwrap_or_default();
+            let mut chosen = None;
+            let mut others = Vec::new();
+            for offer in offers {
                 let offered = Resources::from_wire(&offer.resources)
                     .map_err(|error| CliError::new(error.to_string()))?;
-                if !offered.unallocated().contains(&wanted) {
-                    let decline = call::Decline { offer_ids: vec![offer.id], filters: None };
-                    self.call(call::Type::Decline, |call| call.decline = Some(decline)).await?;
-                    continue;
+                if chosen.is_none() && offered.unallocated().contains(&wanted) {
+                    chosen = Some(offer);
+                } else {
+                    others.push(offer.id);
                 }
-                task.agent_id = offer.agent_id.clone();
-                let operation = v1::offer::Operation {
-                    r#type: Some(v1::offer::operation::Type::Launch.into()),
-                    launch: Some(v1::offer::operation::Launch { task_infos: vec![task.clone()] }),
-                    ..Default::default()
-                };
-                let accept =
-                    call::Accept { offer_ids: vec![offer.id], operations: vec![operation], filters: None };
-                return self.call(call::Type::Accept, |call| call.accept = Some(accept)).await;
             }
+            // Nobody else can use what is not given back.
+            if !others.is_empty() {
+                let decline = call::Decline { offer_ids: others, filters: None };
+                self.call(call::Type::Decline, |call| call.decline = Some(decline)).await?;
+            }
+            let Some(offer) = chosen else { continue };
+            task.agent_id = offer.agent_id;
+            let operation = v1::offer::Operation {
+                r#type: Some(v1::offer::operation::Type::Launch.into()),
+                launch: Some(v1::offer::operation::Launch { task_infos: vec![task.clone()] }),
+                ..Default::default()
+            };
+            let accept =
+                call::Accept { offer_ids: vec![offer.id], operations: vec![operation], filters: None };
+            self.call(call::Type::Accept, |call| call.accept = Some(accept)).await?;
+            // No more offers: there is only one task.
+            return self
+                .call(call::Type::Suppress, |call| call.suppress = Some(call::Suppress::default()))
+                .await;
         }
     }
 
@@ -272,10 +314,18 @@ impl Session {
     }
 }
 
-/// Prints what the task wrote since the last look.
-async fn print(output: &mut Follower, agent_id: &str, printer: Printer) -> Result<(), CliError> {
-    printer.bytes(&output.read(TASK_ID, agent_id, Stream::Stdout).await?)?;
-    printer.error_bytes(&output.read(TASK_ID, agent_id, Stream::Stderr).await?)
+/// Prints what the task wrote since the last look; whether there was anything.
+async fn print(output: &mut Follower, agent_id: &str, printer: Printer) -> Result<bool, CliError> {
+    let mut any = false;
+    for stream in [Stream::Stdout, Stream::Stderr] {
+        let bytes = output.read(TASK_ID, agent_id, stream).await?;
+        any |= !bytes.is_empty();
+        match stream {
+            Stream::Stdout => printer.write(bytes).await?,
+            Stream::Stderr => printer.write_error(bytes).await?,
+        }
+    }
+    Ok(any)
 }
 
 /// The task's own code: its status, or 128 and the signal.
@@ -285,13 +335,27 @@ fn exit_of(ended: &Ended, printer: Printer) -> Result<Exit, CliError> {
     }
     let (exit, is_all) = match own_code(&ended.message) {
         Some((code, is_all)) => (Exit::Command(code), is_all),
-        None if ended.message.contains("not found") => (Exit::Command(127), false),
-        None => (Exit::RunFailed, false),
+        None => (not_started(&ended.message), false),
     };
     if !is_all {
         printer.note(&format!("the task ended as {}: {}", ended.state.as_str_name(), ended.message));
     }
     Ok(exit)
+}
+
+/// The code of a command that did not start, as docker's own: 127 when there is none, 126 when it cannot be
+/// executed. Only the words of the launcher and of docker's runtime count: an image may be missing, too.
+fn not_started(message: &str) -> Exit {
+    let says = |words: &[&str]| words.iter().any(|words| message.contains(words));
+    // The runtime speaks of the program only after this word; the engine may deny things, too.
+    let runtime = message.split_once("exec: ").map_or("", |(_, rest)| rest);
+    if says(&["was not found; give its path", "executable file not found"]) {
+        Exit::Command(127)
+    } else if says(&["cannot be executed"]) || runtime.contains("permission denied") {
+        Exit::Command(126)
+    } else {
+        Exit::RunFailed
+    }
 }
 
 /// The code that a message of an executor tells, and whether it tells nothing more.
@@ -327,5 +391,19 @@ mod tests {
         let no_memory = "Memory limit exceeded: Container exited with status 137; give the task more mem";
         assert_eq!(exit(TaskState::TaskFailed, no_memory), Exit::Command(137));
         assert_eq!(exit(TaskState::TaskLost, "the agent is gone"), Exit::RunFailed);
+    }
+
+    #[test]
+    fn a_command_that_did_not_start_has_docker_s_codes() {
+        for (message, wanted) in [
+            ("the command \"x\" was not found; give its path, or set PATH in the task's environment", 127),
+            ("the command \"x\" cannot be executed by the task's user; check its mode and owner", 126),
+            ("runc: unable to start: exec: \"x\": executable file not found in $PATH: unknown", 127),
+            ("runc: unable to start: exec: \"/etc/passwd\": permission denied: unknown", 126),
+            ("the image \"x\" was not found", 125),
+            ("permission denied while connecting to the engine", 125),
+        ] {
+            assert_eq!(exit(TaskState::TaskFailed, message).code(), wanted, "{message}");
+        }
     }
 }

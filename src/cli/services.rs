@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::target::Target;
+use super::target::{Target, url_host};
 use super::{CliError, Exit};
 use crate::client::http::{HttpClient, Reply};
 
@@ -18,6 +18,7 @@ pub(super) struct Service {
     pub(super) has_checks: bool,
     pub(super) deploying: bool,
     pub(super) ports: Vec<u32>,
+    pub(super) version: String,
 }
 
 impl Service {
@@ -57,7 +58,38 @@ impl Service {
             has_checks: app["healthChecks"].as_array().is_some_and(|checks| !checks.is_empty()),
             deploying: app["deployments"].as_array().is_some_and(|deployments| !deployments.is_empty()),
             ports,
+            version: app["version"].as_str().unwrap_or_default().to_owned(),
         }
+    }
+}
+
+/// A change of services that was accepted: a deployment, and what it is to lead to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) deployment: String,
+    pub(super) wanted: Vec<(String, Wanted)>,
+}
+
+/// What a deployment makes of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// It is of one of these versions: the new one, or the one before if nothing of it changed.
+    Versions(Vec<String>),
+    /// It is gone.
+    Absent,
+}
+
+impl Change {
+    fn new(body: &Value, ids: Vec<(String, Option<String>)>) -> Result<Self, CliError> {
+        let missing = || {
+            CliError::new("the cluster's answer names no deployment")
+                .hint("is this really a Marathon or mesita address?")
+        };
+        let deployment = body["deploymentId"].as_str().map(str::to_owned).ok_or_else(missing)?;
+        let version = body["version"].as_str().map(str::to_owned);
+        let versions = |before| Wanted::Versions(version.clone().into_iter().chain(before).collect());
+        let wanted = ids.into_iter().map(|(id, before)| (id, versions(before))).collect();
+        Ok(Self { deployment, wanted })
     }
 }
 
@@ -116,7 +148,7 @@ impl Instance {
 
     /// `host:port` for each port.
     pub(super) fn addresses(&self) -> Vec<String> {
-        self.ports.iter().map(|port| format!("{}:{port}", self.host)).collect()
+        self.ports.iter().map(|port| format!("{}:{port}", url_host(&self.host))).collect()
     }
 
     /// Since when it is what it is.
@@ -190,6 +222,7 @@ impl Services {
     /// The service with this id or the only one whose id begins so.
     pub(super) async fn named(&self, name: &str) -> Result<Service, CliError> {
         let id = absolute(name);
+        refuse_empty(&id, name)?;
         let list = self.list().await?;
         if let Some(service) = list.iter().find(|service| service.id == id) {
             return Ok(service.clone());
@@ -197,21 +230,23 @@ impl Services {
         let close: Vec<&Service> = list.iter().filter(|service| service.id.starts_with(&id)).collect();
         match close.as_slice() {
             [service] => Ok((*service).clone()),
-            [] => {
-                let error = CliError::with(Exit::NotFound, format!("no service is called {id}"));
-                let nearest = list.iter().min_by_key(|service| strsim::damerau_levenshtein(&service.id, &id));
-                Err(match nearest {
-                    Some(service) => {
-                        error.hint(format!("the nearest name is {}; `mesita ps` lists all", service.id))
-                    }
-                    None => error.hint("no service is deployed; `mesita deploy FILE` adds one"),
-                })
-            }
+            [] => Err(unknown(&id, &list)),
             several => {
                 let names: Vec<&str> = several.iter().map(|service| service.id.as_str()).collect();
                 Err(CliError::with(Exit::Usage, format!("{id} may mean {}", names.join(" or ")))
                     .hint("type more of the name"))
             }
+        }
+    }
+
+    /// The service with exactly this id: what changes or removes one does not guess.
+    pub(super) async fn exactly(&self, name: &str) -> Result<Service, CliError> {
+        let id = absolute(name);
+        refuse_empty(&id, name)?;
+        let list = self.list().await?;
+        match list.iter().find(|service| service.id == id) {
+            Some(service) => Ok(service.clone()),
+            None => Err(unknown(&id, &list)),
         }
     }
 
@@ -226,22 +261,37 @@ impl Services {
         Ok(tasks.iter().map(|task| Instance::from_json(task, has_checks)).collect())
     }
 
-    /// Creates or replaces services as one deployment; returns its id.
-    pub(super) async fn deploy(&self, apps: &[Value], force: bool) -> Result<String, CliError> {
+    /// Creates or replaces services as one deployment.
+    pub(super) async fn deploy(&self, apps: &[Value], force: bool) -> Result<Change, CliError> {
+        let list = self.list().await?;
+        let before = |id: &str| {
+            let service = list.iter().find(|service| service.id == id);
+            service.map(|service| service.version.clone())
+        };
+        let ids = apps.iter().filter_map(|app| app["id"].as_str());
+        let ids = ids.map(|id| (id.to_owned(), before(id))).collect();
         let body = Value::Array(apps.to_vec());
         let path = format!("/v2/apps?partialUpdate=false&force={force}");
-        deployment_id(&self.check(self.client.put(&path, &body).await?)?)
+        Change::new(&self.check(self.client.put(&path, &body).await?)?, ids)
     }
 
-    /// Sets the number of instances; returns the deployment's id.
-    pub(super) async fn scale(&self, id: &str, instances: u32, force: bool) -> Result<String, CliError> {
-        let path = format!("/v2/apps{id}?force={force}");
-        deployment_id(&self.check(self.client.put(&path, &json!({ "instances": instances })).await?)?)
+    /// Sets the number of instances.
+    pub(super) async fn scale(
+        &self,
+        service: &Service,
+        instances: u32,
+        force: bool,
+    ) -> Result<Change, CliError> {
+        let path = format!("/v2/apps{}?force={force}", service.id);
+        let body = self.check(self.client.put(&path, &json!({ "instances": instances })).await?)?;
+        Change::new(&body, vec![(service.id.clone(), Some(service.version.clone()))])
     }
 
-    /// Removes a service; returns the deployment's id.
-    pub(super) async fn remove(&self, id: &str) -> Result<String, CliError> {
-        deployment_id(&self.check(self.client.delete(&format!("/v2/apps{id}?force=true")).await?)?)
+    /// Removes a service.
+    pub(super) async fn remove(&self, id: &str) -> Result<Change, CliError> {
+        let body = self.check(self.client.delete(&format!("/v2/apps{id}?force=true")).await?)?;
+        let change = Change::new(&body, Vec::new())?;
+        Ok(Change { wanted: vec![(id.to_owned(), Wanted::Absent)], ..change })
     }
 
     /// Ids of the running deployments.
@@ -303,12 +353,24 @@ pub(super) fn absolute(name: &str) -> String {
     format!("/{}", name.trim_matches('/'))
 }
 
-fn deployment_id(body: &Value) -> Result<String, CliError> {
-    let missing = || {
-        CliError::new("the cluster's answer names no deployment")
-            .hint("is this really a Marathon or mesita address?")
-    };
-    body["deploymentId"].as_str().map(str::to_owned).ok_or_else(missing)
+/// No name at all is none that something begins with.
+fn refuse_empty(id: &str, typed: &str) -> Result<(), CliError> {
+    if id.len() > 1 {
+        return Ok(());
+    }
+    Err(CliError::with(Exit::Usage, format!("{typed:?} names no service"))
+        .hint("type the name of one; `mesita ps` lists all"))
+}
+
+/// There is no such service; the hint says which one may be meant: one that begins so, else the nearest.
+fn unknown(id: &str, list: &[Service]) -> CliError {
+    let error = CliError::with(Exit::NotFound, format!("no service is called {id}"));
+    let distance =
+        |service: &&Service| (!service.id.starts_with(id), strsim::damerau_levenshtein(&service.id, id));
+    match list.iter().min_by_key(distance) {
+        Some(service) => error.hint(format!("the nearest name is {}; `mesita ps` lists all", service.id)),
+        None => error.hint("no service is deployed; `mesita deploy FILE` adds one"),
+    }
 }
 
 #[cfg(test)]

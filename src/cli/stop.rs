@@ -14,16 +14,15 @@ pub(super) async fn stop(arguments: Stop, target: &Target, printer: Printer) -> 
     let mut ids = Vec::new();
     // Every name must mean something before anything is stopped.
     for name in &arguments.services {
-        ids.push(services.named(name).await?.id);
+        ids.push(services.exactly(name).await?.id);
     }
-    let mut deployments = Vec::new();
+    let mut changes = Vec::new();
     for id in &ids {
-        deployments.push(services.remove(id).await?);
+        changes.push(services.remove(id).await?);
     }
     if !arguments.no_wait {
-        for (deployment, id) in deployments.iter().zip(&ids) {
-            let one = std::slice::from_ref(id);
-            wait::settled(&services, deployment, one, arguments.timeout, printer.is_json()).await?;
+        for change in &changes {
+            wait::settled(&services, change, arguments.timeout, printer.is_json()).await?;
         }
     }
     let lines = ids.iter().map(|id| format!("stopped {id}")).collect();

@@ -90,9 +90,19 @@ impl Target {
     }
 }
 
+/// A host as it is written in a URL.
+pub(super) fn url_host(host: &str) -> String {
+    if host.parse::<std::net::Ipv6Addr>().is_ok() { format!("[{host}]") } else { host.to_owned() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hosts_in_urls() {
+        assert_eq!((url_host("::1"), url_host("10.0.0.1")), ("[::1]".to_owned(), "10.0.0.1".to_owned()));
+    }
 
     #[test]
     fn addresses_as_people_type_them() {

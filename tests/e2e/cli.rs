@@ -83,8 +83,10 @@ fn run_passes_the_command_s_own_code_on() {
     let ran = dev.cli(&["run", "--", "no-such-command-here"]);
     assert_eq!(ran.status.code(), Some(127), "{}", text(&ran.stderr));
     assert!(text(&ran.stderr).contains("\"no-such-command-here\" was not found"), "{}", text(&ran.stderr));
+    let ran = dev.cli(&["run", "--", "/etc/passwd"]);
+    assert_eq!(ran.status.code(), Some(126), "{}", text(&ran.stderr));
     let ran = dev.cli(&["run", "--cpus", "4000", "--timeout", "1s", "--", "true"]);
-    assert_eq!(ran.status.code(), Some(4), "{}", text(&ran.stderr));
+    assert_eq!(ran.status.code(), Some(125), "{}", text(&ran.stderr));
     assert!(text(&ran.stderr).contains("cpus:4000"), "{}", text(&ran.stderr));
 }
 

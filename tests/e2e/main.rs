@@ -2,6 +2,7 @@
 
 mod bad_inputs;
 mod cli;
+mod console;
 mod dev;
 mod docker;
 mod embedding;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use super::say;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 /// Above this many services one line stands for all.
@@ -30,7 +31,7 @@ impl Live {
         }
         self.last.insert(name.to_owned(), text.to_owned());
         let Some(terminal) = &self.terminal else {
-            eprintln!("{name}: {text}");
+            say(&format!("{name}: {text}"));
             return;
         };
         let collapsed = self.bars.len() >= LINES && !self.bars.contains_key(name);

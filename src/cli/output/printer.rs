@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::CliError;
 use super::super::args::{Format, Global};
-use super::Table;
+use super::{Table, say};
 
 /// A result in every form.
 #[derive(Clone, Debug, Default)]
@@ -101,28 +101,47 @@ impl Printer {
     /// Writes bytes to stdout as they are.
     ///
     /// # Errors
-    /// Stdout cannot be written.
+    /// Stdout cannot be written; a closed pipe is one that ends the program quietly.
     pub(in crate::cli) fn bytes(self, bytes: &[u8]) -> Result<(), CliError> {
         let mut stdout = std::io::stdout().lock();
         stdout
             .write_all(bytes)
             .and_then(|()| stdout.flush())
-            .map_err(|error| CliError::new(format!("stdout cannot be written: {error}")))
+            .map_err(|error| CliError::unwritable("stdout", &error))
     }
 
-    /// Writes bytes to stderr as they are (what a task wrote to its stderr).
+    /// The same where the reader may be slow: whoever waits can be interrupted, the bytes go on.
     ///
     /// # Errors
-    /// Stderr cannot be written.
-    pub(in crate::cli) fn error_bytes(self, bytes: &[u8]) -> Result<(), CliError> {
-        std::io::stderr()
-            .write_all(bytes)
-            .map_err(|error| CliError::new(format!("stderr cannot be written: {error}")))
+    /// As above.
+    pub(in crate::cli) async fn write(self, bytes: Vec<u8>) -> Result<(), CliError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        tokio::task::spawn_blocking(move || self.bytes(&bytes))
+            .await
+            .map_err(|error| CliError::new(format!("stdout cannot be written: {error}")))?
+    }
+
+    /// Writes bytes to stderr as they are (what a task wrote to its stderr), as [`Printer::write`] does.
+    ///
+    /// # Errors
+    /// There is no thread to write.
+    pub(in crate::cli) async fn write_error(self, bytes: Vec<u8>) -> Result<(), CliError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        tokio::task::spawn_blocking(move || {
+            // As with `say`: nobody may be left to read it.
+            let _ = std::io::stderr().write_all(&bytes);
+        })
+        .await
+        .map_err(|error| CliError::new(format!("stderr cannot be written: {error}")))
     }
 
     /// Tells the person something on stderr.
     pub(in crate::cli) fn note(self, text: &str) {
-        eprintln!("{text}");
+        say(text);
     }
 
     /// Prints a result in the place of the one before it, if a person looks.
@@ -137,16 +156,19 @@ impl Printer {
         self.report(report)
     }
 
-    /// Prints an error to stderr.
+    /// Prints an error to stderr, unless it only ends the program quietly.
     pub(in crate::cli) fn error(self, error: &CliError) {
-        if self.is_json() {
-            let body = json!({ "code": error.exit.code(), "message": error.message, "hint": error.hint });
-            eprintln!("{}", json!({ "error": body }));
+        if error.is_quiet() {
             return;
         }
-        eprintln!("error: {}", error.message);
+        if self.is_json() {
+            let body = json!({ "code": error.exit.code(), "message": error.message, "hint": error.hint });
+            say(&json!({ "error": body }).to_string());
+            return;
+        }
+        say(&format!("error: {}", error.message));
         if let Some(hint) = &error.hint {
-            eprintln!("hint: {hint}");
+            say(&format!("hint: {hint}"));
         }
     }
 }
