@@ -137,6 +137,15 @@ pub(super) struct ClusterArgs {
     /// Marathon API [default: 127.0.0.1:8080 or the next free].
     #[arg(long, value_name = "HOST:PORT")]
     pub(super) marathon_addr: Option<SocketAddr>,
+    /// DNS; not built yet, so nothing listens there.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(super) dns_addr: Option<SocketAddr>,
+    /// Traffic between nodes; not built yet, so nothing listens there.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(super) peer_addr: Option<SocketAddr>,
+    /// What others are told this host is called [default: the address that is listened on].
+    #[arg(long, value_name = "HOST")]
+    pub(super) advertise: Option<String>,
     /// What each agent has, as `cpus:4;mem:4096;disk:4096;ports:[31000-32000]` [default: the host's].
     #[arg(long, value_name = "TEXT")]
     pub(super) agent_resources: Option<String>,
@@ -157,6 +166,9 @@ impl Default for ClusterArgs {
             master_addr: None,
             agent_addr: None,
             marathon_addr: None,
+            dns_addr: None,
+            peer_addr: None,
+            advertise: None,
             agent_resources: None,
             agent_attributes: None,
             insecure: false,

@@ -230,6 +230,19 @@ pub(super) fn resolve(arguments: &ClusterArgs) -> Result<NodeConfig, CliError> {
         }
         *listen = Listen { address, required: true };
     }
+    for (given, flag) in [(arguments.dns_addr, "--dns-addr"), (arguments.peer_addr, "--peer-addr")] {
+        if let Some(address) = given {
+            tracing::warn!(%address, "{flag}: what would listen there is not built yet");
+        }
+    }
+    if let Some(host) = &arguments.advertise {
+        let is_host = |letter: char| letter.is_ascii_alphanumeric() || ".-_".contains(letter);
+        if host.is_empty() || !(host.chars().all(is_host) || host.parse::<std::net::IpAddr>().is_ok()) {
+            return Err(usage(format!("--advertise {host:?} is no host name and no address"))
+                .hint("give the name alone, as in --advertise node1.example.com"));
+        }
+        config.advertise = Some(host.clone());
+    }
     if arguments.insecure {
         tracing::warn!("--insecure: whoever reaches these addresses can run programs here");
     }

@@ -137,3 +137,20 @@ fn bad_requests_to_v2() {
     assert_eq!(status, 200, "{answer}");
     assert_eq!(dev.get("/v2/apps/sleeper").1["app"]["version"], app["version"]);
 }
+
+#[test]
+fn what_is_advertised_is_told_and_served() {
+    let dev = Dev::start(&["--advertise", "node1.example.test", "--dns-addr", "127.0.0.1:0"]);
+    let (_, state) = dev.get("/state");
+    assert_eq!(state["hostname"], "node1.example.test");
+    assert_eq!(state["slaves"][0]["hostname"], "node1.example.test");
+    assert_eq!(dev.ready["dns"], json!(null), "not built yet");
+    let address = dev.master().trim_start_matches("http://").to_owned();
+    let as_host = |host: &str| {
+        let head = format!("GET /health HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        raw(&address, head.as_bytes()).0
+    };
+    assert_eq!((as_host("node1.example.test:5050"), as_host("evil.example")), (200, 403));
+    let wrong = crate::support::run(&["dev", "--advertise", "http://x/"]);
+    assert_eq!(wrong.status.code(), Some(2));
+}
