@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Dev, processes_of, signal_process, wait_for};
+use crate::support::{Dev, directories_of, processes_of, signal_process, wait_for};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -67,7 +67,11 @@ fn checks_that_take_too_long_leave_nothing() {
     });
     // One check at a time, and nothing when all is over, however it ends.
     assert!(pids(&dev, "sleep 5552").len() <= 2, "a shell and its sleep");
-    let run_id = dev.run_id.clone();
+    let (run_id, directories) = (dev.run_id.clone(), directories_of(&dev.run_id));
     dev.stop("KILL");
     wait_for("every process to end", || processes_of(&run_id).is_empty().then_some(()));
+    // A temporary directory cannot remove itself after kill -9.
+    for path in directories {
+        std::fs::remove_dir_all(path).expect("removed");
+    }
 }
