@@ -20,7 +20,8 @@ struct Census<'a> {
     /// Being killed, or ended and not forgotten yet: they hold their places, so that nothing is
     /// launched in one of them twice.
     going: usize,
-    /// Of those, how many are of an earlier configuration.
+    /// Of those that have not ended, how many are of an earlier configuration: while there is one, the
+    /// upgrade goes on.
     going_old: usize,
     /// And of those, how many were not well.
     going_unwell: usize,
@@ -60,7 +61,7 @@ impl Services {
             census.unsure |= !fact.confirmed && !fact.over;
             if fact.killing || fact.over {
                 census.going += 1;
-                census.going_old += usize::from(is_old);
+                census.going_old += usize::from(is_old && !fact.over);
                 census.going_unwell += usize::from(is_old && !fact.was_well);
             } else if is_old {
                 census.old.push((instance, fact));

@@ -116,3 +116,40 @@ proptest! {
         model.check_rest();
     }
 }
+
+/// Found by a random sequence: the last old instance had ended but was not forgotten yet, and counted as
+/// an upgrade that still goes on.
+#[test]
+fn an_upgrade_ends_with_its_last_old_instance() {
+    use Step::{Advance, Commit, Deliver, Disconnect, Kill, Offer, Put, Subscribe, Wait};
+    let finished = TaskState::TaskFinished;
+    let steps = [
+        Put(0, 2, 0, false),
+        Commit(1),
+        Subscribe,
+        Offer(0),
+        Deliver(2),
+        Commit(3),
+        Disconnect,
+        Wait(5),
+        Subscribe,
+        Offer(0),
+        Advance(1, finished),
+        Advance(2, finished),
+        Put(0, 2, 1, true),
+        Commit(1),
+        Deliver(3),
+        Commit(3),
+        Kill(2),
+        Deliver(1),
+        Deliver(3),
+        Offer(0),
+        Deliver(2),
+    ];
+    let mut model = Model::new(3);
+    for step in steps {
+        model.step(step);
+    }
+    model.come_to_rest();
+    model.check_rest();
+}
