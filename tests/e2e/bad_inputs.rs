@@ -310,6 +310,11 @@ fn one_framework_two_schedulers() {
     let (status, said) = old.call(json!({ "type": "REVIVE" }));
     assert_eq!(status, 400, "the old stream is not the framework's any more: {said}");
     assert_eq!(new.call(json!({ "type": "REVIVE" })).0, 202);
+    // A call without a stream's id says what it lacks.
+    let revive = json!({ "type": "REVIVE", "framework_id": info["id"] }).to_string();
+    let (status, said) = request(&base, "POST", SCHEDULER, &[JSON], revive.as_bytes());
+    assert_eq!(status, 400);
+    assert!(String::from_utf8_lossy(&said).contains("Mesos-Stream-Id"));
     // An id that was torn down is refused.
     assert_eq!(new.call(json!({ "type": "TEARDOWN" })).0, 202);
     wait_for("the removed framework to be refused", || {
