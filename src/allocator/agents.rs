@@ -47,8 +47,15 @@ impl Agent {
     }
 
     fn refresh(&mut self) {
-        self.shrunk = !self.total.contains(&self.used);
+        // Only what an agent tells makes more in use than there is; what is given out never does.
+        self.shrunk = self.shrunk && !self.total.contains(&self.used);
         self.free = self.free_now();
+    }
+
+    /// The agent told what it has, or what runs there.
+    fn told(&mut self) {
+        self.shrunk = true;
+        self.refresh();
     }
 }
 
@@ -102,7 +109,7 @@ impl Allocator {
         let Some(agent) = self.agents.get_mut(id) else { return };
         let old = std::mem::replace(&mut agent.total, total.clone());
         agent.has_gpus = total.milli("gpus") > 0;
-        agent.refresh();
+        agent.told();
         self.change_totals(&old, -1);
         self.change_totals(&total.clone(), 1);
         self.dirty.insert(id.clone());
@@ -125,6 +132,14 @@ impl Allocator {
 
     /// Resources are in use that no grant gave out (an agent told of them). They carry allocations.
     pub fn charge(&mut self, framework_id: &FrameworkId, agent_id: &AgentId, resources: &Resources) {
+        self.give(framework_id, agent_id, resources);
+        if let Some(agent) = self.agents.get_mut(agent_id) {
+            agent.told();
+        }
+    }
+
+    /// The same for what is given out of what is free: it must be there.
+    pub(super) fn give(&mut self, framework_id: &FrameworkId, agent_id: &AgentId, resources: &Resources) {
         let Some(agent) = self.agents.get_mut(agent_id) else { return };
         if resources.is_empty() {
             return;

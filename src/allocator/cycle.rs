@@ -61,7 +61,7 @@ impl Allocator {
             for framework_id in names.unwrap_or_default() {
                 let Ok(resources) = self.offerable(agent_id, &framework_id, &role) else { continue };
                 let allocated = resources.allocated_to(&role);
-                self.charge(&framework_id, agent_id, &allocated);
+                self.give(&framework_id, agent_id, &allocated);
                 grants.push(Grant {
                     framework_id,
                     role: role.clone(),
