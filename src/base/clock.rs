@@ -5,6 +5,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::time::{Clock, Mono, Now, Timestamp};
 
+/// Waits for a deadline; for ever without one.
+pub async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The system's monotonic and wall clocks.
 #[derive(Debug)]
 pub struct SystemClock {

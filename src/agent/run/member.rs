@@ -11,7 +11,7 @@ use crate::agent::core::container::{ContainerEvent, Kind, LaunchFailure, LaunchS
 use crate::agent::core::{Agent, Config, Effect, Input};
 use crate::api::peer;
 use crate::base::backoff::Backoff;
-use crate::base::clock::SystemClock;
+use crate::base::clock::{SystemClock, sleep_until};
 use crate::base::id::ContainerId;
 use crate::base::spawn::{Fatal, Shutdown};
 use crate::base::time::Clock;
@@ -450,13 +450,6 @@ async fn time_is_up(stop_by: Option<tokio::time::Instant>, haste: &mut Shutdown)
     tokio::select! {
         () = sleep_until(stop_by) => {}
         () = haste.hurried() => {}
-    }
-}
-
-async fn sleep_until(deadline: Option<tokio::time::Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
     }
 }
 

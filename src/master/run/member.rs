@@ -11,7 +11,7 @@ use crate::api::ApiError;
 use crate::api::peer;
 use crate::api::v1::{master, scheduler};
 use crate::base::chance::Chance;
-use crate::base::clock::SystemClock;
+use crate::base::clock::{SystemClock, sleep_until};
 use crate::base::id::FrameworkId;
 use crate::base::spawn::{Fatal, Shutdown};
 use crate::base::time::Clock;
@@ -315,13 +315,6 @@ fn forward_agent(
         // The term may be over.
         let _ = events.send(Event::AgentGone(link));
     });
-}
-
-async fn sleep_until(deadline: Option<tokio::time::Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
 }
 
 fn refuse(request: Request, error: &ApiError) {

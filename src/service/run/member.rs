@@ -12,7 +12,7 @@ use super::requests::{self, Answer, Proposal, World};
 use crate::api::ApiError;
 use crate::api::marathon::{Refusal, Request, Response};
 use crate::api::v1::scheduler;
-use crate::base::clock::SystemClock;
+use crate::base::clock::{SystemClock, sleep_until};
 use crate::base::future::BoxFuture;
 use crate::base::spawn::{Fatal, Shutdown};
 use crate::base::time::Clock;
@@ -384,13 +384,6 @@ async fn send_calls(
 async fn next_event(stream: &mut Option<SubscriptionStream<scheduler::Event>>) -> Option<scheduler::Event> {
     match stream {
         Some(stream) => stream.events.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_until(deadline: Option<tokio::time::Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
     }
 }
