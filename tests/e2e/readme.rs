@@ -4,11 +4,10 @@
 //! line that ends in `…` is a beginning. The cluster of the first command listens on free ports here, and
 //! the other commands are pointed at it.
 
-use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 
-use crate::support::{DEADLINE, end, file, own_run_id, program, request, signal_process, wait_for};
+use crate::support::{DEADLINE, end, file, lines_of, own_run_id, program, request, signal_process, wait_for};
 
 /// A command of the tour, and what it prints.
 struct Step {
@@ -118,14 +117,7 @@ impl Tour {
             .stdout(Stdio::piped())
             .spawn()
             .expect("the program starts");
-        let stdout = child.stdout.take().expect("piped");
-        let (sender, lines) = mpsc::channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                // The tour may be over.
-                let _ = sender.send(line);
-            }
-        });
+        let lines = lines_of(&mut child);
         Self { child, lines, master: String::new(), marathon: String::new(), last_code: None }
     }
 

@@ -40,6 +40,19 @@ pub(crate) struct Dev {
     pub(crate) run_id: String,
 }
 
+/// What a program prints, line by line, whether anybody takes the lines or not.
+pub(crate) fn lines_of(child: &mut Child) -> mpsc::Receiver<String> {
+    let stdout = child.stdout.take().expect("piped");
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            // The test may be over.
+            let _ = sender.send(line);
+        }
+    });
+    lines
+}
+
 /// A run id of the calling test's own.
 pub(crate) fn own_run_id() -> String {
     let run = std::env::var("MESITA_RUN_ID").unwrap_or_else(|_| "test".to_owned());
@@ -59,14 +72,8 @@ impl Dev {
             .stdout(Stdio::piped())
             .spawn()
             .expect("the program starts");
-        let stdout = child.stdout.take().expect("piped");
-        let (sender, lines) = mpsc::channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                // Only the first line is of interest; the rest must be read all the same.
-                let _ = sender.send(line);
-            }
-        });
+        // Only the first line is of interest; the rest is read all the same.
+        let lines = lines_of(&mut child);
         let Ok(line) = lines.recv_timeout(DEADLINE) else {
             let _ = child.kill();
             panic!("no ready line within {DEADLINE:?}");
