@@ -15,6 +15,7 @@ pub mod containerizer;
 pub mod master;
 pub mod node;
 pub mod os;
+pub mod peer;
 pub mod registry;
 pub mod resources;
 pub mod server;

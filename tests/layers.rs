@@ -50,12 +50,16 @@ const ROOMS: &[Room] = &[
     pure("service/core", &["api", "resources", "service/model"]),
     pure("consensus/core", &[]),
     doing("storage", &[]),
-    doing("consensus/run", &["consensus/core", "storage"]),
-    doing("registry/run", &["registry/core", "consensus", "storage"]),
-    doing("client", &[]),
+    doing("peer", &["storage"]),
+    doing("consensus/run", &["consensus/core", "storage", "peer"]),
+    doing("registry/run", &["registry/core", "consensus", "storage", "peer"]),
+    doing("client", &["peer"]),
     doing("containerizer", &["os", "agent/core"]),
-    doing("master/run", &["master/core", "client", "storage", "registry/run", "registry/core", "allocator"]),
-    doing("agent/run", &["agent/core", "client", "storage", "containerizer", "os"]),
+    doing(
+        "master/run",
+        &["master/core", "client", "storage", "peer", "registry/run", "registry/core", "allocator"],
+    ),
+    doing("agent/run", &["agent/core", "client", "storage", "peer", "containerizer", "os"]),
     doing(
         "service/run",
         &[
@@ -63,18 +67,20 @@ const ROOMS: &[Room] = &[
             "service/model",
             "client",
             "storage",
+            "peer",
             "registry/run",
             "registry/core",
             "service/probe",
         ],
     ),
     doing("service/probe", &["service/core", "service/model"]),
-    doing("server", &["client", "service/model", "os"]),
+    doing("server", &["client", "peer", "service/model", "os"]),
     doing(
         "node",
         &[
             "client",
             "storage",
+            "peer",
             "consensus",
             "registry",
             "master",
@@ -86,7 +92,7 @@ const ROOMS: &[Room] = &[
             "allocator",
         ],
     ),
-    doing("cluster", &["client", "storage", "containerizer", "node", "agent/core"]),
+    doing("cluster", &["client", "storage", "peer", "containerizer", "node", "agent/core"]),
     doing("cli", &["service/model", "client", "os", "containerizer", "node", "cluster"]),
 ];
 

@@ -85,6 +85,45 @@ text_id!(
     Role
 );
 
+/// A node of the cluster: a random number that is never zero, drawn when its data directory is made and
+/// never used again once that is gone. A master's is its raft id as well.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(std::num::NonZeroU64);
+
+impl NodeId {
+    /// The id of this number; none for zero.
+    #[must_use]
+    pub fn new(number: u64) -> Option<Self> {
+        std::num::NonZeroU64::new(number).map(Self)
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> u64 {
+        self.0.get()
+    }
+
+    /// Reads what `Display` wrote: sixteen hexadecimal digits.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_digit = |letter: u8| letter.is_ascii_digit() || (b'a'..=b'f').contains(&letter);
+        let is_id = text.len() == 16 && text.bytes().all(is_digit);
+        is_id.then(|| u64::from_str_radix(text, 16).ok()).flatten().and_then(Self::new)
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.get())
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// Sixteen random bytes in RFC 4122 form: identifies one status update until it is acknowledged.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Uuid(pub [u8; 16]);

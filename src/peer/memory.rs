@@ -1,0 +1,1 @@
+//! Connections within one process: queues in place of sockets, and their faults.
