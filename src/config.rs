@@ -77,6 +77,8 @@ pub struct NodeConfig {
     pub launcher_path: Option<PathBuf>,
     /// Marks everything that this node makes, so that a test run can count what is left.
     pub run_id: Option<String>,
+    /// Silence of the leading master after which the others elect one, at the soonest.
+    pub election_timeout: Duration,
     /// Silence after which an agent counts as lost.
     pub agent_unreachable_after: Duration,
     /// How long tasks have to end by themselves when the node stops; zero: they are killed at once.
@@ -103,6 +105,7 @@ impl NodeConfig {
             executor: Executor::Process,
             launcher_path: None,
             run_id: None,
+            election_timeout: Duration::from_secs(1),
             agent_unreachable_after: Duration::from_secs(10),
             stop_grace: Duration::from_secs(10),
             stop_deadline: Duration::from_secs(30),

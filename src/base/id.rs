@@ -93,13 +93,16 @@ pub struct NodeId(std::num::NonZeroU64);
 impl NodeId {
     /// The id of this number; none for zero.
     #[must_use]
-    pub fn new(number: u64) -> Option<Self> {
-        std::num::NonZeroU64::new(number).map(Self)
+    pub const fn new(number: u64) -> Option<Self> {
+        match std::num::NonZeroU64::new(number) {
+            Some(number) => Some(Self(number)),
+            None => None,
+        }
     }
 
     /// The number.
     #[must_use]
-    pub fn get(self) -> u64 {
+    pub const fn get(self) -> u64 {
         self.0.get()
     }
 

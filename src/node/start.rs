@@ -98,9 +98,10 @@ impl Node {
         let marathon_address = listen::address_of(&marathon_listener, "marathon")?;
 
         let cluster_id = Chance::new(rand::random()).uuid().to_string();
-        let registry_config = RegistryConfig { id: 1, cluster_id };
+        let registry_config = RegistryConfig::alone(cluster_id);
         let registry =
-            Registry::start(&mut tasks, data.registry_store()?, registry_config, Arc::clone(&clock)).await?;
+            Registry::start(&mut tasks, data.registry_store()?, registry_config, None, Arc::clone(&clock))
+                .await?;
 
         let mut master_config = master::core::Config::new(master_address);
         master_config.hostname = listen::advertised(config.advertise.as_deref(), master_address);

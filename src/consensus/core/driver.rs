@@ -1,13 +1,18 @@
 //! The state machine around raft's own.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use raft::eraftpb::{ConfState, Entry, EntryType};
+use bytes::Bytes;
+use protobuf::Message as _;
+use raft::eraftpb::{ConfChange, ConfChangeV2, ConfState, Entry, EntryType, Message};
 use raft::{RawNode, StateRole};
 use slog::Logger;
 
+use super::io::{Config, Effect, Fault, Input, Progress, Refusal, Role, Status};
 use super::log::Log;
+use super::reads::Reads;
 use super::records::{self, Records, RecoveredLog};
+use crate::base::chance::Chance;
 
 /// Applied entries behind the last snapshot that call for a new one.
 const SNAPSHOT_EVERY: u64 = 4_096;
@@ -17,113 +22,12 @@ const KEEP_BEHIND: u64 = 1_024;
 const REMOVE_AT_ONCE: u64 = 1_024;
 /// Bytes of entries in one append.
 const APPEND_BYTES: u64 = 1024 * 1024;
+/// Appends to one member that are on their way at the same time.
+const APPENDS_IN_FLIGHT: usize = 256;
 /// Bytes of proposals that may wait for a majority.
 const UNCOMMITTED_BYTES: u64 = 64 * 1024 * 1024;
 /// Bytes of committed entries handed out at once.
 const COMMITTED_BYTES: u64 = 4 * 1024 * 1024;
-
-/// Settings.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Raft id of this member, never zero.
-    pub id: u64,
-    /// Ticks without a leader before an election.
-    pub election_ticks: usize,
-}
-
-/// What happens.
-#[derive(Debug)]
-pub enum Input {
-    /// A tick of the clock.
-    Tick,
-    /// A command to agree on; `id` is the proposer's own, unique while it waits.
-    Propose {
-        /// Names the proposal in [`Effect::Apply`] and [`Effect::Dropped`].
-        id: u64,
-        /// The command.
-        data: Vec<u8>,
-    },
-    /// Everything up to this [`Effect::Persist`] is on disk.
-    Persisted {
-        /// Its number.
-        seq: u64,
-    },
-    /// The state machine's data at exactly this index, as [`Effect::TakeSnapshot`] asked.
-    Snapshot {
-        /// The index that was asked for.
-        index: u64,
-        /// The data.
-        data: Vec<u8>,
-    },
-}
-
-/// What to do, in this order.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Make these records durable, then say [`Input::Persisted`].
-    Persist {
-        /// Grows by at least one each time.
-        seq: u64,
-        /// The changes.
-        records: Records,
-    },
-    /// Apply a committed command.
-    Apply {
-        /// Its index.
-        index: u64,
-        /// The command.
-        data: Vec<u8>,
-        /// The proposal that it was, if it was proposed here in this term.
-        proposal: Option<u64>,
-    },
-    /// A proposal will not be committed by this member's doing; whether it ever is, is not known.
-    Dropped {
-        /// The proposal.
-        proposal: u64,
-    },
-    /// A leader did not take a proposal: too much waits for a majority. It may be made again.
-    Refused {
-        /// The proposal.
-        proposal: u64,
-    },
-    /// The role changed. A leader has applied everything that was committed before it.
-    Role(Role),
-    /// The log is long: take a snapshot of the state after everything applied so far, and hand it
-    /// back as [`Input::Snapshot`] before anything else is applied.
-    TakeSnapshot {
-        /// The index that it stands for.
-        index: u64,
-    },
-}
-
-/// What this member is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// It leads in this term.
-    Leader {
-        /// The term.
-        term: u64,
-    },
-    /// It follows, or nobody leads.
-    Follower,
-}
-
-/// Something in the member is broken: it must stop.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the consensus log is broken: {0}")]
-pub struct Fault(pub String);
-
-impl From<raft::Error> for Fault {
-    fn from(error: raft::Error) -> Self {
-        Self(error.to_string())
-    }
-}
-
-impl From<protobuf::ProtobufError> for Fault {
-    fn from(error: protobuf::ProtobufError) -> Self {
-        Self(error.to_string())
-    }
-}
 
 /// A proposal that waits for its entry.
 #[derive(Debug)]
@@ -133,13 +37,37 @@ struct Waiting {
     term: u64,
 }
 
+/// What may leave only when everything up to a number is on disk.
+#[derive(Debug, Default)]
+struct Held {
+    seq: u64,
+    messages: Vec<Message>,
+    /// Index and data of a snapshot that replaces the state.
+    restore: Option<(u64, Bytes)>,
+}
+
 /// One member.
 pub struct Consensus {
-    node: RawNode<Log>,
+    pub(super) node: RawNode<Log>,
+    pub(super) chance: Chance,
+    pub(super) applied: u64,
+    pub(super) role: Role,
+    pub(super) reads: Reads,
+    /// Who should vote, once it is known.
+    pub(super) wanted: BTreeSet<u64>,
+    /// Ticks since the start.
+    pub(super) ticks: u64,
+    /// Since which tick a snapshot is on its way to a member.
+    pub(super) snapshots: BTreeMap<u64, u64>,
+    /// The alarm that counts, and the tick of the last campaign that a broken connection caused.
+    pub(super) alarm: u64,
+    pub(super) rushed_at: Option<u64>,
+    /// The term and role for which an election timeout was drawn.
+    pub(super) drawn_for: Option<(u64, StateRole)>,
     /// In order of index.
     waiting: VecDeque<Waiting>,
-    applied: u64,
-    role: Role,
+    /// In order of number.
+    held: VecDeque<Held>,
     /// Last number handed to the disk, and last that came back.
     persist: (u64, u64),
     snapshot_asked: bool,
@@ -151,14 +79,14 @@ impl Consensus {
     /// # Errors
     /// The settings are not valid.
     pub fn new(config: &Config, log: Option<RecoveredLog>, logger: &Logger) -> Result<Self, Fault> {
-        let log = log.map_or_else(|| first_log(config.id), |log| *log.0);
+        let log = log.map_or_else(|| first_log(&config.first_voters), |log| *log.0);
         let applied = log.snapshot.0;
         let raft_config = raft::Config {
             id: config.id,
             election_tick: config.election_ticks,
             heartbeat_tick: 1,
             max_size_per_msg: APPEND_BYTES,
-            max_inflight_msgs: 256,
+            max_inflight_msgs: APPENDS_IN_FLIGHT,
             max_uncommitted_size: UNCOMMITTED_BYTES,
             max_committed_size_per_ready: COMMITTED_BYTES,
             pre_vote: true,
@@ -171,9 +99,18 @@ impl Consensus {
         node.set_batch_append(true);
         Ok(Self {
             node,
-            waiting: VecDeque::new(),
+            chance: Chance::new(config.seed),
             applied,
-            role: Role::Follower,
+            role: Role::Follower { leader: None },
+            reads: Reads::new(config.id, config.seed),
+            wanted: BTreeSet::new(),
+            ticks: 0,
+            snapshots: BTreeMap::new(),
+            alarm: 0,
+            rushed_at: None,
+            drawn_for: None,
+            waiting: VecDeque::new(),
+            held: VecDeque::new(),
             persist: (0, 0),
             snapshot_asked: false,
         })
@@ -185,15 +122,20 @@ impl Consensus {
     /// # Errors
     /// The member is broken.
     pub fn start(&mut self, effects: &mut Vec<Effect>) -> Result<(), Fault> {
-        if self.node.raft.prs().conf().voters().contains(self.node.raft.id) && self.is_sole_voter() {
+        if self.is_alone() && self.is_voter() {
             self.node.campaign()?;
         }
         self.drain(effects)
     }
 
-    fn is_sole_voter(&self) -> bool {
-        self.node.store().conf_state.voters.len() == 1
-            && self.node.store().conf_state.voters_outgoing.is_empty()
+    /// Whether there is no other member.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.node.raft.prs().iter().count() <= 1
+    }
+
+    pub(super) fn is_voter(&self) -> bool {
+        self.node.raft.prs().conf().voters().contains(self.node.raft.id)
     }
 
     /// Handles inputs that came together, then emits what follows from all of them.
@@ -207,15 +149,20 @@ impl Consensus {
     ) -> Result<(), Fault> {
         for input in inputs {
             match input {
-                Input::Tick => {
-                    self.node.tick();
-                }
+                Input::Tick => self.tick(),
                 Input::Propose { id, data } => self.propose(id, data, effects),
-                Input::Persisted { seq } => {
-                    self.persist.1 = self.persist.1.max(seq);
-                    self.node.on_persist_ready(seq);
-                }
+                Input::Read { id } => self.read(id, effects),
+                Input::Persisted { seq } => self.persisted(seq, effects)?,
                 Input::Snapshot { index, data } => self.snapshot(index, data, effects)?,
+                Input::Message { from, message, snapshot } => {
+                    self.message(from, &message, snapshot, effects)?;
+                }
+                Input::Unreachable { to } => self.node.report_unreachable(to),
+                Input::SnapshotSent { to, arrived } => self.snapshot_sent(to, arrived),
+                Input::Broken { peer, round_trip } => self.broken(peer, round_trip, effects),
+                Input::Alarm { alarm } => self.rush(alarm)?,
+                Input::Members(wanted) => self.wanted = wanted,
+                Input::HandOver => self.hand_over(),
             }
         }
         self.drain(effects)
@@ -223,33 +170,59 @@ impl Consensus {
 
     fn propose(&mut self, id: u64, data: Vec<u8>, effects: &mut Vec<Effect>) {
         // An empty command could not be told from raft's own empty entries.
-        let is_leader = self.node.raft.state == StateRole::Leader;
-        if data.is_empty() || !is_leader {
-            return effects.push(Effect::Dropped { proposal: id });
+        if data.is_empty() || self.node.raft.state != StateRole::Leader {
+            return effects.push(Effect::Refused { proposal: id, reason: Refusal::NotLeader });
         }
         if self.node.propose(Vec::new(), data).is_err() {
-            return effects.push(Effect::Refused { proposal: id });
+            return effects.push(Effect::Refused { proposal: id, reason: Refusal::Busy });
         }
         let (index, term) = (self.node.raft.raft_log.last_index(), self.node.raft.term);
         self.waiting.push_back(Waiting { id, index, term });
     }
 
-    /// Takes everything that raft has ready.
+    fn persisted(&mut self, seq: u64, effects: &mut Vec<Effect>) -> Result<(), Fault> {
+        self.persist.1 = self.persist.1.max(seq);
+        self.node.on_persist_ready(seq);
+        let covered = self.held.iter().take_while(|held| held.seq <= seq).count();
+        let covered: Vec<Held> = self.held.drain(..covered).collect();
+        covered.into_iter().try_for_each(|held| self.release(held, effects))
+    }
+
+    fn release(&mut self, held: Held, effects: &mut Vec<Effect>) -> Result<(), Fault> {
+        if let Some((index, data)) = held.restore {
+            self.applied = index;
+            self.node.advance_apply_to(index);
+            self.drop_waiting(effects);
+            effects.push(Effect::Restore { index, data });
+        }
+        self.send(held.messages, effects)
+    }
+
+    /// Takes everything that raft has ready, and what follows from it.
     fn drain(&mut self, effects: &mut Vec<Effect>) -> Result<(), Fault> {
+        self.take_ready(effects)?;
+        self.note_role(effects);
+        self.follow_members();
+        self.ask_to_read();
+        // A conf change or a read may have made something ready.
+        self.take_ready(effects)?;
+        self.release_reads(effects);
+        self.ask_for_snapshot(effects);
+        Ok(())
+    }
+
+    fn take_ready(&mut self, effects: &mut Vec<Effect>) -> Result<(), Fault> {
         while self.node.has_ready() {
             let mut ready = self.node.ready();
             let number = ready.number();
+            self.send(ready.take_messages(), effects)?;
+            let mut held = Held { seq: number, messages: ready.take_persisted_messages(), restore: None };
             let mut records = Records::new();
+            if !ready.snapshot().is_empty() {
+                held.restore = Some(self.install(&mut ready, &mut records));
+            }
             let entries = ready.take_entries();
-            for entry in &entries {
-                records.push(records::entry_record(entry)?);
-            }
-            let last_before = self.node.store().last();
-            self.node.mut_store().append(&entries);
-            // Entries of a lost term that were longer than what replaces them.
-            for index in self.node.store().last() + 1..=last_before {
-                records.push((records::log_key(index), None));
-            }
+            self.append(&entries, &mut records)?;
             if let Some(hard_state) = ready.hs() {
                 self.node.mut_store().hard_state = hard_state.clone();
             }
@@ -259,44 +232,96 @@ impl Consensus {
             if ready.hs().is_some() || !records.is_empty() {
                 records.push(records::meta_record(self.node.store())?);
             }
+            self.reads.answered(ready.take_read_states());
             let committed = ready.take_committed_entries();
             self.node.advance_append_async(ready);
             if records.is_empty() && self.persist.0 == self.persist.1 {
                 self.persist = (number, number);
                 self.node.on_persist_ready(number);
+                self.release(held, effects)?;
             } else {
                 self.persist.0 = number;
+                self.held.push_back(held);
                 effects.push(Effect::Persist { seq: number, records });
             }
-            self.apply(committed, effects);
-        }
-        self.note_role(effects);
-        let due = self.applied >= self.node.store().snapshot.0 + SNAPSHOT_EVERY;
-        if due && !self.snapshot_asked {
-            self.snapshot_asked = true;
-            effects.push(Effect::TakeSnapshot { index: self.applied });
+            self.apply(committed, effects)?;
         }
         Ok(())
     }
 
-    fn apply(&mut self, committed: Vec<Entry>, effects: &mut Vec<Effect>) {
+    /// Adds entries to the log in memory and to the records.
+    fn append(&mut self, entries: &[Entry], records: &mut Records) -> Result<(), Fault> {
+        for entry in entries {
+            records.push(records::entry_record(entry)?);
+        }
+        let last_before = self.node.store().last();
+        self.node.mut_store().append(entries);
+        // Entries of a lost term that were longer than what replaces them.
+        for index in self.node.store().last() + 1..=last_before {
+            records.push((records::log_key(index), None));
+        }
+        Ok(())
+    }
+
+    /// Replaces the log by a snapshot that a leader sent.
+    fn install(&mut self, ready: &mut raft::Ready, records: &mut Records) -> (u64, Bytes) {
+        let snapshot = ready.snapshot();
+        let (metadata, data) = (snapshot.get_metadata(), snapshot.data.clone());
+        let at = (metadata.index, metadata.term);
+        let log = self.node.mut_store();
+        for index in log.cut.0 + 1..=log.last() {
+            records.push((records::log_key(index), None));
+        }
+        log.entries.clear();
+        (log.cut, log.snapshot) = (at, at);
+        log.conf_state = metadata.get_conf_state().clone();
+        log.snapshot_data = data.clone();
+        records.push(records::snapshot_record(&data));
+        (at.0, data)
+    }
+
+    fn ask_for_snapshot(&mut self, effects: &mut Vec<Effect>) {
+        let log = self.node.store();
+        let is_long = self.applied >= log.snapshot.0 + SNAPSHOT_EVERY;
+        let is_new = self.applied > log.snapshot.0;
+        let is_wanted = is_new && log.is_snapshot_wanted();
+        // A snapshot that is being installed has changed the configuration, but not the state yet.
+        let is_settled = self.held.iter().all(|held| held.restore.is_none());
+        if (is_long || is_wanted) && is_settled && !self.snapshot_asked {
+            self.snapshot_asked = true;
+            effects.push(Effect::TakeSnapshot { index: self.applied });
+        }
+    }
+
+    fn apply(&mut self, committed: Vec<Entry>, effects: &mut Vec<Effect>) -> Result<(), Fault> {
         for mut entry in committed {
             self.applied = entry.index;
             let proposal = self.answered(entry.index, entry.term, effects);
-            let is_command = entry.entry_type == EntryType::EntryNormal && !entry.data.is_empty();
-            match proposal {
-                _ if is_command => {
+            match entry.entry_type {
+                EntryType::EntryNormal if !entry.data.is_empty() => {
                     effects.push(Effect::Apply {
                         index: entry.index,
                         data: entry.take_data().to_vec(),
                         proposal,
                     });
+                    continue;
                 }
-                Some(proposal) => effects.push(Effect::Dropped { proposal }),
-                None => {}
+                EntryType::EntryNormal => {}
+                EntryType::EntryConfChange => {
+                    let mut change = ConfChange::default();
+                    change.merge_from_bytes(&entry.data)?;
+                    self.node.apply_conf_change(&change)?;
+                }
+                EntryType::EntryConfChangeV2 => {
+                    let mut change = ConfChangeV2::default();
+                    change.merge_from_bytes(&entry.data)?;
+                    self.node.apply_conf_change(&change)?;
+                }
             }
+            effects.extend(proposal.map(|proposal| Effect::Dropped { proposal }));
         }
         self.node.advance_apply_to(self.applied);
+        Ok(())
     }
 
     /// The proposal that an entry was; those whose place another entry took are dropped.
@@ -318,21 +343,27 @@ impl Consensus {
         let up_to_date = raft.state == StateRole::Leader
             && raft.commit_to_current_term()
             && self.applied == raft.raft_log.committed;
+        let leader = Some(raft.leader_id).filter(|leader| *leader != 0);
         let role = match (raft.state, up_to_date) {
             (StateRole::Leader, true) => Role::Leader { term: raft.term },
             (StateRole::Leader, false) if matches!(self.role, Role::Leader { term } if term == raft.term) => {
                 self.role
             }
-            _ => Role::Follower,
+            (StateRole::Leader, false) => Role::Follower { leader: None },
+            _ => Role::Follower { leader },
         };
         if raft.state != StateRole::Leader {
-            let lost = self.waiting.drain(..);
-            effects.extend(lost.map(|waiting| Effect::Dropped { proposal: waiting.id }));
+            self.drop_waiting(effects);
         }
         if role != self.role {
             self.role = role;
             effects.push(Effect::Role(role));
         }
+    }
+
+    fn drop_waiting(&mut self, effects: &mut Vec<Effect>) {
+        let lost = self.waiting.drain(..);
+        effects.extend(lost.map(|waiting| Effect::Dropped { proposal: waiting.id }));
     }
 
     fn snapshot(&mut self, index: u64, data: Vec<u8>, effects: &mut Vec<Effect>) -> Result<(), Fault> {
@@ -341,12 +372,15 @@ impl Consensus {
             return Err(Fault(format!("a snapshot of {index} was taken while {} was applied", self.applied)));
         }
         let term = raft::Storage::term(self.node.store(), index)?;
+        let conf_state = self.node.raft.prs().conf().to_conf_state();
         let log = self.node.mut_store();
         log.snapshot = (index, term);
-        log.snapshot_data.clone_from(&data);
+        log.conf_state = conf_state;
+        log.snapshot_data = data.into();
+        log.snapshot_taken();
         let first = log.compact(index.saturating_sub(KEEP_BEHIND));
         let last = log.cut.0;
-        let mut records = vec![records::snapshot_record(&data), records::meta_record(log)?];
+        let mut records = vec![records::snapshot_record(&log.snapshot_data), records::meta_record(log)?];
         // The snapshot is durable with the first batch; entries may go in any batch after that.
         let removed = first.map_or(0..0, |first| first..last + 1);
         let mut indexes = removed.map(|index| (records::log_key(index), None)).peekable();
@@ -357,6 +391,32 @@ impl Consensus {
             if indexes.peek().is_none() {
                 return Ok(());
             }
+        }
+    }
+
+    /// How far the log and its members are.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let raft = &self.node.raft;
+        let voters = raft.prs().conf().voters();
+        let mut members: Vec<Progress> = raft
+            .prs()
+            .iter()
+            .map(|(&id, progress)| Progress {
+                id,
+                is_voter: voters.contains(id),
+                is_active: id == raft.id || progress.recent_active,
+                matched: progress.matched,
+            })
+            .collect();
+        members.sort_by_key(|member| member.id);
+        Status {
+            term: raft.term,
+            last: raft.raft_log.last_index(),
+            committed: raft.raft_log.committed,
+            applied: self.applied,
+            snapshot: self.node.store().snapshot.0,
+            members,
         }
     }
 
@@ -380,10 +440,14 @@ impl Consensus {
     }
 }
 
-/// The log of a new cluster: its only voter is this member.
-fn first_log(id: u64) -> Log {
+/// The log of a new cluster, the same for each of its voters; without any, the log of a member that waits
+/// to be sent one.
+fn first_log(voters: &[u64]) -> Log {
+    if voters.is_empty() {
+        return Log::default();
+    }
     let mut log = Log { cut: (1, 1), snapshot: (1, 1), ..Log::default() };
-    log.conf_state = ConfState { voters: vec![id], ..ConfState::default() };
+    log.conf_state = ConfState { voters: voters.to_vec(), ..ConfState::default() };
     log.hard_state.term = 1;
     log.hard_state.commit = 1;
     log

@@ -1,21 +1,27 @@
 //! The log in memory, as raft reads it. The disk has the same; it is read only at start.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
 
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
 
 /// Entries behind the last snapshot, and what the snapshot stands for.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Log {
     pub(super) hard_state: HardState,
+    /// The members at the snapshot.
     pub(super) conf_state: ConfState,
     /// Index and term before the first entry.
     pub(super) cut: (u64, u64),
     /// Index and term of the snapshot; at or behind `cut` is compacted only what it covers.
     pub(super) snapshot: (u64, u64),
-    pub(super) snapshot_data: Vec<u8>,
+    pub(super) snapshot_data: Bytes,
     pub(super) entries: VecDeque<Entry>,
+    /// Raft asked for a newer snapshot than there is. It asks through a shared reference.
+    pub(super) snapshot_wanted: AtomicBool,
 }
 
 impl Log {
@@ -38,6 +44,14 @@ impl Log {
         }
         self.cut = cut;
         (cut.0 >= first).then_some(first)
+    }
+
+    pub(super) fn is_snapshot_wanted(&self) -> bool {
+        self.snapshot_wanted.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn snapshot_taken(&self) {
+        self.snapshot_wanted.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn last(&self) -> u64 {
@@ -94,8 +108,13 @@ impl Storage for Log {
         Ok(self.last())
     }
 
-    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        if self.snapshot.0 < request_index {
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
+        // Its receiver would drop a snapshot whose members it does not belong to, and ask for it for ever.
+        let conf = &self.conf_state;
+        let knows = [&conf.voters, &conf.learners, &conf.voters_outgoing, &conf.learners_next];
+        let is_known = knows.iter().any(|ids| ids.contains(&to));
+        if self.snapshot.0 < request_index || !is_known {
+            self.snapshot_wanted.store(true, Ordering::Relaxed);
             return Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable));
         }
         let mut snapshot = Snapshot::default();
@@ -103,7 +122,7 @@ impl Storage for Log {
         metadata.index = self.snapshot.0;
         metadata.term = self.snapshot.1;
         metadata.set_conf_state(self.conf_state.clone());
-        snapshot.set_data(self.snapshot_data.clone().into());
+        snapshot.set_data(self.snapshot_data.clone());
         Ok(snapshot)
     }
 }

@@ -129,8 +129,9 @@ pub fn recover(pairs: &[(Vec<u8>, Vec<u8>)]) -> Result<Boot, Refuse> {
         return refuse("entries were removed that no snapshot covers");
     }
     log.hard_state.commit = committed;
-    log.snapshot_data = find(SNAPSHOT).unwrap_or_default().to_vec();
-    Ok(Boot::Log { snapshot: log.snapshot_data.clone(), log: RecoveredLog(Box::new(log)) })
+    let snapshot = find(SNAPSHOT).unwrap_or_default().to_vec();
+    log.snapshot_data = snapshot.clone().into();
+    Ok(Boot::Log { snapshot, log: RecoveredLog(Box::new(log)) })
 }
 
 fn read_entry(value: &[u8]) -> Option<Entry> {

@@ -9,14 +9,14 @@ use crate::base::chance::Chance;
 
 /// A disk that keeps what was written apart from what is durable.
 #[derive(Default)]
-struct Disk {
-    durable: BTreeMap<Vec<u8>, Vec<u8>>,
-    written: Vec<(u64, Records)>,
+pub(super) struct Disk {
+    pub(super) durable: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(super) written: Vec<(u64, Records)>,
 }
 
 impl Disk {
     /// Makes the oldest `count` batches durable; answers the last number.
-    fn sync(&mut self, count: usize) -> Option<u64> {
+    pub(super) fn sync(&mut self, count: usize) -> Option<u64> {
         let mut last = None;
         for (seq, records) in self.written.drain(..count.min(self.written.len())) {
             for (key, value) in records {
@@ -30,7 +30,7 @@ impl Disk {
         last
     }
 
-    fn pairs(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+    pub(super) fn pairs(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         self.durable.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 }
@@ -47,7 +47,7 @@ struct Member {
 
 impl Member {
     fn boot(disk: Disk) -> Self {
-        let config = Config { id: 1, election_ticks: 10 };
+        let config = Config { id: 1, election_ticks: 10, first_voters: vec![1], seed: 1 };
         let logger = Logger::root(Discard, o!());
         let (log, applied) = match recover(&disk.pairs()).expect("a whole log") {
             Boot::Empty => (None, Vec::new()),
@@ -78,12 +78,13 @@ impl Member {
                     self.answered.extend(proposal);
                 }
                 Effect::Dropped { proposal } => panic!("{proposal} was dropped by a sole voter"),
-                Effect::Refused { proposal } => self.refused.push(proposal),
+                Effect::Refused { proposal, .. } => self.refused.push(proposal),
                 Effect::Role(role) => self.leads = matches!(role, Role::Leader { .. }),
                 Effect::TakeSnapshot { index } => {
                     let data = encode(&self.applied);
                     self.handle(vec![Input::Snapshot { index, data }]);
                 }
+                other => panic!("a sole voter says {other:?}"),
             }
         }
     }
@@ -101,7 +102,7 @@ impl Member {
     }
 }
 
-fn encode(applied: &[(u64, Vec<u8>)]) -> Vec<u8> {
+pub(super) fn encode(applied: &[(u64, Vec<u8>)]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (index, data) in applied {
         bytes.extend(index.to_be_bytes());
@@ -111,7 +112,7 @@ fn encode(applied: &[(u64, Vec<u8>)]) -> Vec<u8> {
     bytes
 }
 
-fn decode(mut bytes: &[u8]) -> Vec<(u64, Vec<u8>)> {
+pub(super) fn decode(mut bytes: &[u8]) -> Vec<(u64, Vec<u8>)> {
     let mut applied = Vec::new();
     while let Some((index, rest)) = bytes.split_first_chunk::<8>() {
         let length = usize::from(rest[0]);

@@ -1,138 +1,34 @@
-//! One running member.
+//! The loop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
 
 use slog::{Logger, o};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::drain::ToTracing;
+use super::handle::{
+    Answer, Ask, GROUP, Handle, Link, Machine, MemberConfig, MemberError, ProposeError, QUEUE, TICK_ALONE,
+};
+use crate::base::clock::sleep_until;
+use crate::base::id::NodeId;
 use crate::base::spawn::{Fatal, Shutdown, Tasks};
-use crate::consensus::core::{Boot, Config, Consensus, Effect, Input, Refuse, Role, recover};
+use crate::consensus::core::{Boot, Consensus, Effect, Input, Refusal, Role, recover};
+use crate::peer::{Event, Frame, Network};
 use crate::storage::{Batch, Persisted, Store, StoreError, Writer};
 
-/// Proposals that may wait; more are refused at once.
-const QUEUE: usize = 4_096;
-/// Inputs that are handled together: the group commit.
-const GROUP: usize = 500;
-/// One tick. A sole voter needs it for nothing but raft's own bookkeeping, so it is slow: an idle node should
-/// cost nothing.
-const TICK: Duration = Duration::from_secs(1);
-
-/// A state machine that applies committed commands in order.
-pub trait Machine: Send + 'static {
-    /// What applying a command answers.
-    type Reply: Send + 'static;
-
-    /// Applies the command at `index`.
-    ///
-    /// # Errors
-    /// The command cannot be applied by this version; the node must stop.
-    fn apply(&mut self, index: u64, data: &[u8]) -> Result<Self::Reply, String>;
-
-    /// Everything applied so far, as bytes.
-    fn snapshot(&self) -> Vec<u8>;
-
-    /// Called when this member begins or ceases to lead.
-    fn role(&mut self, role: Role);
-
-    /// Called after a group of commands was applied, before their proposers are answered.
-    fn applied(&mut self, index: u64);
-}
-
-/// Why a member did not start.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MemberError {
-    /// The store cannot be read.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// What the store holds cannot be trusted.
-    #[error(transparent)]
-    Refuse(#[from] Refuse),
-    /// A fault of ours.
-    #[error("{0}")]
-    Fault(String),
-}
-
-/// Why a proposal was not committed, as far as is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ProposeError {
-    /// This member does not lead: it was not proposed.
-    #[error("this member does not lead")]
-    NotLeader,
-    /// Too many proposals wait: it was not proposed.
-    #[error("too many proposals wait")]
-    Busy,
-    /// Leadership was lost while it waited: it may or may not be committed.
-    #[error("leadership was lost before the command was committed; it may still be")]
-    Unknown,
-    /// The member has stopped.
-    #[error("the member has stopped")]
-    Stopped,
-}
-
-/// Where the answer to a proposal goes.
-type Answer<R> = oneshot::Sender<Result<(u64, R), ProposeError>>;
-
-/// A command on its way.
-struct Proposal<R> {
-    data: Vec<u8>,
-    answer: Answer<R>,
-}
-
-/// Hands proposals to a member.
-pub struct Handle<R> {
-    proposals: mpsc::Sender<Proposal<R>>,
-}
-
-impl<R> Clone for Handle<R> {
-    fn clone(&self) -> Self {
-        Self { proposals: self.proposals.clone() }
-    }
-}
-
-/// A command that was handed in.
-pub struct Proposed<R> {
-    answered: oneshot::Receiver<Result<(u64, R), ProposeError>>,
-}
-
-impl<R: Send + 'static> Proposed<R> {
-    /// Its index and what applying it said, when it is durable and applied.
-    ///
-    /// # Errors
-    /// It was not, as far as is known.
-    pub async fn committed(self) -> Result<(u64, R), ProposeError> {
-        self.answered.await.unwrap_or(Err(ProposeError::Stopped))
-    }
-}
-
-impl<R: Send + 'static> Handle<R> {
-    /// Hands in a command at once: commands of one caller are committed in the order of these calls,
-    /// whenever it waits for the answers.
-    ///
-    /// # Errors
-    /// `Busy` or `Stopped`: it was not proposed.
-    pub fn propose(&self, data: Vec<u8>) -> Result<Proposed<R>, ProposeError> {
-        let (answer, answered) = oneshot::channel();
-        self.proposals.try_send(Proposal { data, answer }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => ProposeError::Busy,
-            mpsc::error::TrySendError::Closed(_) => ProposeError::Stopped,
-        })?;
-        Ok(Proposed { answered })
-    }
-}
-
 /// Starts a member on a store. `make` builds the state machine from the last snapshot's data (empty:
-/// none).
+/// none). Without a link it can only be alone.
 ///
 /// # Errors
 /// The store cannot be read or trusted.
 pub fn start<M: Machine>(
     tasks: &mut Tasks,
-    config: &Config,
+    config: &MemberConfig,
     store: Arc<dyn Store>,
+    link: Option<Link>,
     make: impl FnOnce(&[u8]) -> Result<M, String>,
 ) -> Result<Handle<M::Reply>, MemberError> {
     let (snapshot, log) = match recover(&store.scan(b"")?)? {
@@ -142,63 +38,126 @@ pub fn start<M: Machine>(
     let machine = make(&snapshot).map_err(MemberError::Fault)?;
     let logger = Logger::root(ToTracing, o!());
     let consensus =
-        Consensus::new(config, log, &logger).map_err(|fault| MemberError::Fault(fault.to_string()))?;
+        Consensus::new(&config.core, log, &logger).map_err(|fault| MemberError::Fault(fault.to_string()))?;
     let (persisted, reports) = mpsc::unbounded_channel();
     let writer = Writer::start(store, persisted)?;
-    let (proposals, queue) = mpsc::channel(QUEUE);
-    let member = Member { consensus, machine, writer, waiting: BTreeMap::new(), next_id: 0, leads: false };
+    let (asks, queue) = mpsc::channel(QUEUE);
+    let (network, events) = link.map_or((None, None), |link| (Some(link.network), Some(link.events)));
+    let member = Member {
+        consensus,
+        machine,
+        writer,
+        network,
+        tick: config.tick,
+        proposals: BTreeMap::new(),
+        reads: BTreeMap::new(),
+        next_id: 0,
+        members: BTreeSet::new(),
+        later: Vec::new(),
+        alarm: None,
+        ignored: BTreeSet::new(),
+    };
     let shutdown = tasks.shutdown();
-    tasks.spawn("consensus", member.run(queue, reports, shutdown));
-    Ok(Handle { proposals })
+    tasks.spawn("consensus", member.run(queue, reports, events, shutdown));
+    Ok(Handle { asks })
 }
 
 struct Member<M: Machine> {
     consensus: Consensus,
     machine: M,
     writer: Writer,
-    waiting: BTreeMap<u64, Answer<M::Reply>>,
+    network: Option<Arc<dyn Network>>,
+    tick: std::time::Duration,
+    proposals: BTreeMap<u64, Answer<M::Reply>>,
+    reads: BTreeMap<u64, oneshot::Sender<Result<(), ProposeError>>>,
     next_id: u64,
-    leads: bool,
+    /// What the consensus was last told of who should vote.
+    members: BTreeSet<u64>,
+    /// Inputs that came up while effects were performed.
+    later: Vec<Input>,
+    alarm: Option<(Instant, u64)>,
+    /// What was said in the log already of messages that were ignored.
+    ignored: BTreeSet<(u64, &'static str)>,
 }
 
 impl<M: Machine> Member<M> {
     async fn run(
         mut self,
-        mut queue: mpsc::Receiver<Proposal<M::Reply>>,
+        mut queue: mpsc::Receiver<Ask<M::Reply>>,
         mut reports: mpsc::UnboundedReceiver<Persisted>,
+        mut events: Option<mpsc::Receiver<Event>>,
         mut shutdown: Shutdown,
     ) -> Result<(), Fatal> {
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.step(None)?;
-        let mut proposals = Vec::with_capacity(GROUP);
+        let mut next_tick = Instant::now() + self.pace();
+        let mut asks = Vec::with_capacity(GROUP);
+        let mut arrived = Vec::with_capacity(GROUP);
         loop {
-            let mut inputs = Vec::new();
+            let mut inputs = std::mem::take(&mut self.later);
             tokio::select! {
-                // What is durable goes first: it frees proposals that wait.
+                // What is durable goes first: it frees proposals that wait. Ticks are next, so that
+                // no crowd of requests stops the heartbeats.
                 biased;
                 report = reports.recv() => match report {
                     Some(Ok(seq)) => inputs.push(Input::Persisted { seq }),
                     Some(Err(error)) => return Err(disk_failed(&error)),
                     None => return Err(disk_failed(&StoreError::Failed("the storage thread ended".to_owned()))),
                 },
-                count = queue.recv_many(&mut proposals, GROUP) => {
+                () = sleep_until(Some(next_tick)) => {
+                    inputs.push(Input::Tick);
+                    next_tick = Instant::now() + self.pace();
+                }
+                () = sleep_until(self.alarm.map(|(at, _)| at)) => {
+                    inputs.extend(self.alarm.take().map(|(_, alarm)| Input::Alarm { alarm }));
+                }
+                count = receive(&mut events, &mut arrived) => {
                     if count == 0 {
                         return Ok(());
                     }
-                    inputs.extend(proposals.drain(..).map(|proposal| self.admit(proposal)));
+                    for event in arrived.drain(..) {
+                        inputs.extend(event_input(event)?);
+                    }
                 }
-                _ = ticks.tick() => inputs.push(Input::Tick),
+                count = queue.recv_many(&mut asks, GROUP) => {
+                    if count == 0 {
+                        return Ok(());
+                    }
+                    inputs.extend(asks.drain(..).filter_map(|ask| self.admit(ask)));
+                }
                 () = shutdown.requested() => return Ok(()),
             }
+            let was_alone = self.consensus.is_alone();
             self.step(Some(inputs))?;
+            if was_alone && !self.consensus.is_alone() {
+                next_tick = Instant::now() + self.pace();
+            }
         }
     }
 
-    fn admit(&mut self, proposal: Proposal<M::Reply>) -> Input {
+    /// The time to the next tick.
+    fn pace(&self) -> std::time::Duration {
+        if self.consensus.is_alone() && self.network.is_none() { TICK_ALONE } else { self.tick }
+    }
+
+    fn admit(&mut self, ask: Ask<M::Reply>) -> Option<Input> {
         self.next_id += 1;
-        self.waiting.insert(self.next_id, proposal.answer);
-        Input::Propose { id: self.next_id, data: proposal.data }
+        let id = self.next_id;
+        match ask {
+            Ask::Propose { data, answer } => {
+                self.proposals.insert(id, answer);
+                Some(Input::Propose { id, data })
+            }
+            Ask::Read { answer } => {
+                self.reads.insert(id, answer);
+                Some(Input::Read { id })
+            }
+            Ask::Status { answer } => {
+                // Whoever asked may have gone away.
+                let _ = answer.send(self.consensus.status());
+                None
+            }
+            Ask::HandOver => Some(Input::HandOver),
+        }
     }
 
     /// Handles inputs (or starts) and performs what follows.
@@ -210,46 +169,58 @@ impl<M: Machine> Member<M> {
             None => consensus.start(&mut effects),
         }));
         match handled {
-            Ok(Ok(())) => self.perform(effects),
-            Ok(Err(fault)) => Err(broken(&fault.to_string())),
-            Err(_) => Err(broken("raft panicked; the log above says where")),
+            Ok(Ok(())) => self.perform(effects)?,
+            Ok(Err(fault)) => return Err(broken(&fault.to_string())),
+            Err(_) => return Err(broken("raft panicked; the log above says where")),
         }
+        let members = self.machine.members();
+        if members != self.members {
+            self.members.clone_from(&members);
+            return self.step(Some(vec![Input::Members(members)]));
+        }
+        Ok(())
     }
 
     fn perform(&mut self, effects: Vec<Effect>) -> Result<(), Fatal> {
-        let mut answers = Vec::new();
+        let (mut answers, mut readable) = (Vec::new(), Vec::new());
         let mut last = None;
         for effect in effects {
             match effect {
-                Effect::Persist { seq, records } => {
-                    let mut batch = Batch::default();
-                    for (key, value) in records {
-                        match value {
-                            Some(value) => batch.put(key, value),
-                            None => batch.delete(key),
-                        }
-                    }
-                    self.writer.submit(seq, batch);
-                }
+                Effect::Persist { seq, records } => self.persist(seq, records),
                 Effect::Apply { index, data, proposal } => {
                     let reply = self.machine.apply(index, &data).map_err(|problem| broken(&problem))?;
                     last = Some(index);
-                    if let Some(answer) = proposal.and_then(|id| self.waiting.remove(&id)) {
+                    if let Some(answer) = proposal.and_then(|id| self.proposals.remove(&id)) {
                         answers.push((answer, index, reply));
                     }
                 }
-                Effect::Dropped { proposal } => {
-                    let reason = if self.leads { ProposeError::Unknown } else { ProposeError::NotLeader };
-                    self.give_back(proposal, reason);
+                Effect::Restore { index, data } => {
+                    self.machine.restore(index, &data).map_err(|problem| broken(&problem))?;
+                    last = Some(index);
                 }
-                Effect::Refused { proposal } => self.give_back(proposal, ProposeError::Busy),
-                Effect::Role(role) => {
-                    self.leads = matches!(role, Role::Leader { .. });
-                    self.machine.role(role);
+                Effect::Dropped { proposal } => self.give_back(proposal, ProposeError::Unknown),
+                Effect::Refused { proposal, reason: Refusal::NotLeader } => {
+                    self.give_back(proposal, ProposeError::NotLeader);
                 }
+                Effect::Refused { proposal, reason: Refusal::Busy } => {
+                    self.give_back(proposal, ProposeError::Busy);
+                }
+                Effect::Readable { read } => readable.push((read, Ok(()))),
+                Effect::NotReadable { read } => readable.push((read, Err(ProposeError::NotLeader))),
+                Effect::Role(role) => self.note_role(role),
                 Effect::TakeSnapshot { index } => {
                     let data = self.machine.snapshot();
                     self.step(Some(vec![Input::Snapshot { index, data }]))?;
+                }
+                Effect::Send { to, message } => self.send(to, Frame::Message(message)),
+                Effect::SendSnapshot { to, header, data } => {
+                    self.send(to, Frame::Snapshot { header, data: data.to_vec() });
+                }
+                Effect::Wake { alarm, after } => self.alarm = Some((Instant::now() + after, alarm)),
+                Effect::Ignored { from, reason } => {
+                    if self.ignored.insert((from, reason)) {
+                        tracing::warn!(from = format!("{from:016x}"), "a message was ignored: {reason}");
+                    }
                 }
             }
         }
@@ -260,14 +231,82 @@ impl<M: Machine> Member<M> {
             // A proposer that went away does not want to know.
             let _ = answer.send(Ok((index, reply)));
         }
+        for (read, outcome) in readable {
+            if let Some(answer) = self.reads.remove(&read) {
+                // As above.
+                let _ = answer.send(outcome);
+            }
+        }
         Ok(())
     }
 
+    fn persist(&mut self, seq: u64, records: crate::consensus::core::Records) {
+        let mut batch = Batch::default();
+        for (key, value) in records {
+            match value {
+                Some(value) => batch.put(key, value),
+                None => batch.delete(key),
+            }
+        }
+        self.writer.submit(seq, batch);
+    }
+
+    fn note_role(&mut self, role: Role) {
+        tracing::info!(?role, "the role of this master changed");
+        self.machine.role(role);
+    }
+
+    fn send(&mut self, to: u64, frame: Frame) {
+        let is_snapshot = matches!(frame, Frame::Snapshot { .. });
+        let peer = NodeId::new(to);
+        let sent = match (&self.network, peer) {
+            (Some(network), Some(peer)) => network.send(peer, frame).is_ok(),
+            _ => false,
+        };
+        if sent {
+            return;
+        }
+        self.later.push(Input::Unreachable { to });
+        if is_snapshot {
+            self.later.push(Input::SnapshotSent { to, arrived: false });
+        }
+    }
+
     fn give_back(&mut self, proposal: u64, reason: ProposeError) {
-        if let Some(answer) = self.waiting.remove(&proposal) {
+        if let Some(answer) = self.proposals.remove(&proposal) {
             // As above.
             let _ = answer.send(Err(reason));
         }
+    }
+}
+
+/// What came together; never, if there is no link.
+async fn receive(events: &mut Option<mpsc::Receiver<Event>>, arrived: &mut Vec<Event>) -> usize {
+    match events {
+        Some(events) => events.recv_many(arrived, GROUP).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn event_input(event: Event) -> Result<Option<Input>, Fatal> {
+    Ok(Some(match event {
+        Event::Received { from, frame: Frame::Message(message) } => {
+            Input::Message { from: from.get(), message, snapshot: None }
+        }
+        Event::Received { from, frame: Frame::Snapshot { header, data } } => {
+            Input::Message { from: from.get(), message: header, snapshot: Some(data) }
+        }
+        Event::SnapshotSent { to, arrived } => Input::SnapshotSent { to: to.get(), arrived },
+        Event::Unreachable { to } => Input::Unreachable { to: to.get() },
+        Event::Broken { peer, round_trip } => Input::Broken { peer: peer.get(), round_trip },
+        Event::Removed { by } => return Err(removed(by)),
+    }))
+}
+
+fn removed(by: NodeId) -> Fatal {
+    Fatal {
+        what: format!("the master {by} says that this node was removed from the cluster"),
+        remedy: "Remove its data directory and join again with a new token".to_owned(),
     }
 }
 

@@ -5,6 +5,8 @@
 //! served on a state that is not known.
 
 mod drain;
+mod handle;
 mod member;
 
-pub use member::{Handle, Machine, MemberError, ProposeError, Proposed, start};
+pub use handle::{Handle, Link, Machine, MemberConfig, MemberError, ProposeError, Proposed};
+pub use member::start;

@@ -50,7 +50,7 @@ impl Handle {
     fn is_leading(&self) -> Result<(), ApiError> {
         match *self.leadership.borrow() {
             Leadership::Leader { .. } => Ok(()),
-            Leadership::Follower => Err(ApiError::NotLeader { leader: None }),
+            Leadership::Follower { .. } => Err(ApiError::NotLeader { leader: None }),
         }
     }
 

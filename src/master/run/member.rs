@@ -105,7 +105,7 @@ impl Member {
                         return Ok(());
                     }
                 }
-                Leadership::Follower => tokio::select! {
+                Leadership::Follower { .. } => tokio::select! {
                     changed = leadership.changed() => if changed.is_err() { return Ok(()) },
                     request = queue.recv() => match request {
                         Some(request) => refuse(request, &ApiError::NotLeader { leader: None }),

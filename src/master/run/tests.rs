@@ -17,9 +17,10 @@ use crate::storage::MemoryStore;
 async fn start() -> (Tasks, Arc<Handle>) {
     let (mut tasks, _failures) = Tasks::new();
     let clock = Arc::new(SystemClock::new());
-    let config = RegistryConfig { id: 1, cluster_id: "c1".to_owned() };
+    let config = RegistryConfig::alone("c1".to_owned());
     let store = Arc::new(MemoryStore::default());
-    let registry = Registry::start(&mut tasks, store, config, Arc::clone(&clock)).await.expect("a registry");
+    let registry =
+        Registry::start(&mut tasks, store, config, None, Arc::clone(&clock)).await.expect("a registry");
     let config = Config::new(SocketAddr::from(([127, 0, 0, 1], 5050)));
     let handle = Handle::start(&mut tasks, config, registry, clock);
     (tasks, handle)

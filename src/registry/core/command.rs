@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use prost::Message as _;
 
+use super::masters::{MasterEntry, node_id};
 use crate::api::{registry as wire, v1};
-use crate::base::id::{AgentId, FrameworkId};
+use crate::base::id::{AgentId, FrameworkId, NodeId};
 use crate::base::time::Timestamp;
 use crate::service::model;
 
@@ -77,6 +78,18 @@ pub enum Change {
     ForgetAgents {
         /// Which.
         agent_ids: Vec<AgentId>,
+    },
+    /// A master joins, or told something new of itself. Since version 3.
+    PutMaster {
+        /// Which.
+        id: NodeId,
+        /// What it told.
+        entry: MasterEntry,
+    },
+    /// A master leaves for good: its id is refused from now on. Since version 3.
+    RemoveMaster {
+        /// Which.
+        id: NodeId,
     },
     /// A command of the service framework.
     Service(model::Command),
@@ -159,6 +172,8 @@ impl Change {
             Self::ForgetAgents { agent_ids } => {
                 Wire::ForgetAgents(wire::ForgetAgents { agent_ids: agent_ids.iter().map(agent_id).collect() })
             }
+            Self::PutMaster { id, entry } => Wire::PutMaster(wire::PutMaster { master: entry.to_wire(*id) }),
+            Self::RemoveMaster { id } => Wire::RemoveMaster(wire::RemoveMaster { node_id: id.get() }),
             Self::Service(command) => Wire::Service(command.encode()),
             Self::RaiseVersion(version) => Wire::RaiseVersion(wire::RaiseVersion { version: *version }),
         }
@@ -186,6 +201,11 @@ impl Change {
             Wire::ForgetAgents(forget) => {
                 Self::ForgetAgents { agent_ids: forget.agent_ids.into_iter().map(AgentId::from).collect() }
             }
+            Wire::PutMaster(put) => {
+                let (id, entry) = MasterEntry::from_wire(put.master)?;
+                Self::PutMaster { id, entry }
+            }
+            Wire::RemoveMaster(remove) => Self::RemoveMaster { id: node_id(remove.node_id)? },
             Wire::Service(bytes) => Self::Service(model::Command::decode(&bytes).map_err(DecodeError)?),
             Wire::RaiseVersion(raise) => Self::RaiseVersion(raise.version),
         })

@@ -5,14 +5,18 @@
 //! a reply, never with an error.
 
 mod command;
+mod masters;
 mod state;
 #[cfg(test)]
 mod tests;
 
 pub use command::{Change, Command, DecodeError, Reply};
+pub use masters::MasterEntry;
 pub use state::{AgentEntry, FrameworkEntry, MAX_REMOVED_FRAMEWORKS, Standing, State};
 
 /// The newest command and snapshot format that this version knows.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// The version since which [`Change::ForgetAgents`] is understood.
 pub const FORGETS_AGENTS: u32 = 2;
+/// The version since which [`Change::PutMaster`] and [`Change::RemoveMaster`] are understood.
+pub const KNOWS_MASTERS: u32 = 3;

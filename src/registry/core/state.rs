@@ -7,8 +7,9 @@ use prost::Message as _;
 
 use super::VERSION;
 use super::command::{Change, Command, DecodeError, Reply};
+use super::masters::{MasterEntry, Masters};
 use crate::api::{registry as wire, v1};
-use crate::base::id::{AgentId, FrameworkId};
+use crate::base::id::{AgentId, FrameworkId, NodeId};
 use crate::base::time::Timestamp;
 use crate::service::model;
 
@@ -58,6 +59,7 @@ pub struct State {
     agents: Arc<BTreeMap<AgentId, AgentEntry>>,
     frameworks: Arc<BTreeMap<FrameworkId, FrameworkEntry>>,
     service: Arc<model::State>,
+    masters: Arc<Masters>,
 }
 
 impl State {
@@ -95,6 +97,23 @@ impl State {
         self.frameworks.get(id)
     }
 
+    /// The masters, as far as they are recorded: a master that is alone from its start on is not.
+    pub fn masters(&self) -> impl Iterator<Item = (NodeId, &MasterEntry)> {
+        self.masters.present.iter().map(|(id, entry)| (*id, entry))
+    }
+
+    /// One master.
+    #[must_use]
+    pub fn master(&self, id: NodeId) -> Option<&MasterEntry> {
+        self.masters.present.get(&id)
+    }
+
+    /// Whether a master was removed, for ever.
+    #[must_use]
+    pub fn is_removed_master(&self, id: NodeId) -> bool {
+        self.masters.is_removed(id)
+    }
+
     /// The service framework's part.
     #[must_use]
     pub fn service(&self) -> &Arc<model::State> {
@@ -118,6 +137,8 @@ impl State {
                 self.set_deadline(&framework_id, deadline)
             }
             Change::RemoveFramework { framework_id } => self.remove_framework(&framework_id, time),
+            Change::PutMaster { id, entry } => Arc::make_mut(&mut self.masters).put(id, entry),
+            Change::RemoveMaster { id } => Arc::make_mut(&mut self.masters).remove(id),
             Change::Service(command) => Reply::Service(Arc::make_mut(&mut self.service).apply(command, time)),
             Change::RaiseVersion(version) => {
                 self.version = self.version.max(version);
@@ -267,12 +288,14 @@ impl State {
             removed_ns: entry.removed.map(Timestamp::nanos),
         });
         let snapshot = wire::Snapshot {
-            format: VERSION,
+            // Members that are older must be able to read it, so it is no newer than the commands are.
+            format: self.version,
             command_version: self.version,
             cluster_id: Some(self.cluster_id.clone()),
             agents: agents.collect(),
             frameworks: frameworks.collect(),
             service: Some(self.service.encode()),
+            masters: self.masters.to_wire(),
         };
         snapshot.encode_to_vec()
     }
@@ -326,6 +349,7 @@ impl State {
             agents: Arc::new(agents),
             frameworks: Arc::new(frameworks),
             service: Arc::new(service),
+            masters: Arc::new(Masters::from_wire(snapshot.masters)?),
         })
     }
 }

@@ -5,5 +5,6 @@ mod handle;
 #[cfg(test)]
 mod tests;
 
-pub use crate::consensus::run::ProposeError;
+pub use crate::consensus::core::Status;
+pub use crate::consensus::run::{Link, ProposeError};
 pub use handle::{Committed, Leadership, Registry, RegistryConfig, RegistryError};

@@ -13,9 +13,10 @@ use crate::storage::{MemoryStore, SledStore, Store};
 
 async fn start(store: Arc<dyn Store>) -> (Tasks, Registry) {
     let (mut tasks, _failures) = Tasks::new();
-    let config = RegistryConfig { id: 1, cluster_id: "c1".to_owned() };
-    let registry =
-        Registry::start(&mut tasks, store, config, Arc::new(SystemClock::new())).await.expect("started");
+    let config = RegistryConfig::alone("c1".to_owned());
+    let registry = Registry::start(&mut tasks, store, config, None, Arc::new(SystemClock::new()))
+        .await
+        .expect("started");
     (tasks, registry)
 }
 

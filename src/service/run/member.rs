@@ -93,7 +93,7 @@ impl Member {
                         return Ok(());
                     }
                 }
-                Leadership::Follower => tokio::select! {
+                Leadership::Follower { .. } => tokio::select! {
                     changed = leadership.changed() => if changed.is_err() { return Ok(()) },
                     asked = queue.recv() => match asked {
                         // A caller that went away does not want the answer.

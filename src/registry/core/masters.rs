@@ -1,0 +1,116 @@
+//! The masters of the cluster: who votes, and where each of them answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::command::{DecodeError, Reply};
+use crate::api::registry as wire;
+use crate::base::id::NodeId;
+
+/// Removed masters that are remembered, so that they are refused by name.
+const MAX_REMOVED: usize = 1_000;
+
+/// What a master tells of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MasterEntry {
+    /// `host:port` for other nodes; empty for masters of one process.
+    pub peer_address: String,
+    /// `host:port` of its Mesos API, as others reach it.
+    pub master_address: String,
+    /// `host:port` of its Marathon API, as others reach it.
+    pub marathon_address: String,
+    /// The newest command that it understands.
+    pub max_command_version: u32,
+    /// Version of the program, for people.
+    pub version: String,
+}
+
+impl MasterEntry {
+    pub(super) fn to_wire(&self, id: NodeId) -> wire::Master {
+        let text = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        wire::Master {
+            node_id: id.get(),
+            peer_address: text(&self.peer_address),
+            master_address: text(&self.master_address),
+            marathon_address: text(&self.marathon_address),
+            max_command_version: Some(self.max_command_version),
+            version: text(&self.version),
+            removed: None,
+        }
+    }
+
+    pub(super) fn from_wire(master: wire::Master) -> Result<(NodeId, Self), DecodeError> {
+        let entry = Self {
+            peer_address: master.peer_address.unwrap_or_default(),
+            master_address: master.master_address.unwrap_or_default(),
+            marathon_address: master.marathon_address.unwrap_or_default(),
+            max_command_version: master.max_command_version.unwrap_or_default(),
+            version: master.version.unwrap_or_default(),
+        };
+        Ok((node_id(master.node_id)?, entry))
+    }
+}
+
+/// The id of this number.
+pub(super) fn node_id(number: u64) -> Result<NodeId, DecodeError> {
+    NodeId::new(number).ok_or_else(|| DecodeError("a master has the id zero".to_owned()))
+}
+
+/// The masters, and who was one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Masters {
+    pub(super) present: BTreeMap<NodeId, MasterEntry>,
+    removed: BTreeSet<NodeId>,
+}
+
+impl Masters {
+    pub(super) fn put(&mut self, id: NodeId, entry: MasterEntry) -> Reply {
+        if self.removed.contains(&id) {
+            return Reply::Refused(format!("the master {id} was removed from the cluster"));
+        }
+        self.present.insert(id, entry);
+        Reply::Done
+    }
+
+    pub(super) fn remove(&mut self, id: NodeId) -> Reply {
+        if !self.present.contains_key(&id) {
+            return Reply::Refused(format!("the master {id} is not known"));
+        }
+        if self.present.len() == 1 {
+            return Reply::Refused(format!("the master {id} is the last one"));
+        }
+        self.present.remove(&id);
+        self.removed.insert(id);
+        if self.removed.len() > MAX_REMOVED {
+            self.removed.pop_first();
+        }
+        Reply::Done
+    }
+
+    pub(super) fn is_removed(&self, id: NodeId) -> bool {
+        self.removed.contains(&id)
+    }
+
+    pub(super) fn to_wire(&self) -> Vec<wire::Master> {
+        let present = self.present.iter().map(|(id, entry)| entry.to_wire(*id));
+        let removed = self.removed.iter().map(|id| wire::Master {
+            node_id: id.get(),
+            removed: Some(true),
+            ..Default::default()
+        });
+        present.chain(removed).collect()
+    }
+
+    pub(super) fn from_wire(masters: Vec<wire::Master>) -> Result<Self, DecodeError> {
+        let mut all = Self::default();
+        for master in masters {
+            let is_removed = master.removed == Some(true);
+            let (id, entry) = MasterEntry::from_wire(master)?;
+            if is_removed {
+                all.removed.insert(id);
+            } else {
+                all.present.insert(id, entry);
+            }
+        }
+        Ok(all)
+    }
+}
