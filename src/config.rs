@@ -65,6 +65,8 @@ pub struct NodeConfig {
     pub advertise: Option<String>,
     /// Where state lives.
     pub data_dir: DataDir,
+    /// Number of masters in this process.
+    pub masters: usize,
     /// Number of agents.
     pub agents: usize,
     /// What each agent has; detected and divided among the agents when absent.
@@ -99,6 +101,7 @@ impl NodeConfig {
             hostnames: Vec::new(),
             advertise: None,
             data_dir: DataDir::Ephemeral,
+            masters: 1,
             agents: 1,
             agent_resources: None,
             agent_attributes: Vec::new(),

@@ -61,8 +61,14 @@ impl Tasks {
     #[must_use]
     pub fn new() -> (Self, mpsc::UnboundedReceiver<Fatal>) {
         let (fatal, failures) = mpsc::unbounded_channel();
+        (Self::reporting_to(fatal), failures)
+    }
+
+    /// An empty set that reports where another does, and is stopped by itself.
+    #[must_use]
+    pub fn reporting_to(fatal: mpsc::UnboundedSender<Fatal>) -> Self {
         let (stop, _) = watch::channel(Stage::Running);
-        (Self { set: JoinSet::new(), stop, fatal }, failures)
+        Self { set: JoinSet::new(), stop, fatal }
     }
 
     /// The signal that [`Tasks::stop`] gives.

@@ -122,6 +122,9 @@ pub(super) struct Dev {
 /// What a cluster in this process is made of.
 #[derive(Debug, Args)]
 pub(super) struct ClusterArgs {
+    /// Number of masters; more than one take over from each other.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=7))]
+    pub(super) masters: u8,
     /// Number of agents.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=32))]
     pub(super) agents: u8,
@@ -161,6 +164,7 @@ impl Default for ClusterArgs {
     /// What no arguments at all mean: one agent, as the help says.
     fn default() -> Self {
         Self {
+            masters: 1,
             agents: 1,
             data_dir: None,
             master_addr: None,

@@ -246,6 +246,7 @@ pub(super) fn resolve(arguments: &ClusterArgs) -> Result<NodeConfig, CliError> {
     if arguments.insecure {
         tracing::warn!("--insecure: whoever reaches these addresses can run programs here");
     }
+    config.masters = usize::from(arguments.masters);
     config.agents = usize::from(arguments.agents);
     if let Some(text) = &arguments.agent_resources {
         let resources =

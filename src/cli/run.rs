@@ -58,7 +58,16 @@ async fn cluster(global: &Global, printer: Printer) -> Result<(Target, Option<No
             let config = dev::resolve(&super::args::ClusterArgs::default())?.on_free_ports();
             let node =
                 Box::pin(Node::start(config)).await.map_err(|error| CliError::new(error.to_string()))?;
-            Ok((Target::at(format!("http://{}", node.addresses().master)), Some(node)))
+            Ok((
+                Target::at(
+                    node.addresses()
+                        .masters
+                        .first()
+                        .map(|address| format!("http://{address}"))
+                        .unwrap_or_default(),
+                ),
+                Some(node),
+            ))
         }
     }
 }

@@ -15,6 +15,7 @@ const FAKE_RESOURCES: &str = "cpus:4;mem:4096;disk:4096;ports:[31000-31099]";
 /// Settings of a cluster, each with a default: one agent, the fake executor, state in memory.
 #[derive(Clone, Debug)]
 pub struct Builder {
+    masters: usize,
     agents: usize,
     resources: Option<String>,
     executor: Executor,
@@ -26,6 +27,7 @@ pub struct Builder {
 impl Default for Builder {
     fn default() -> Self {
         Self {
+            masters: 1,
             agents: 1,
             resources: None,
             executor: Executor::Fake,
@@ -37,6 +39,13 @@ impl Default for Builder {
 }
 
 impl Builder {
+    /// Number of masters: three go on when one is lost.
+    #[must_use]
+    pub fn masters(mut self, masters: usize) -> Self {
+        self.masters = masters;
+        self
+    }
+
     /// Number of agents.
     #[must_use]
     pub fn agents(mut self, agents: usize) -> Self {
@@ -96,6 +105,7 @@ impl Builder {
             (None, Executor::Process) => None,
         };
         let mut config = NodeConfig::local().on_free_ports();
+        config.masters = self.masters;
         config.agents = self.agents;
         config.agent_resources = text.as_deref().map(Resources::parse).transpose()?;
         config.executor = self.executor;

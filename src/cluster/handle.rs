@@ -45,10 +45,16 @@ impl Cluster {
         Builder::default()
     }
 
-    /// Base URL of the Mesos master API.
+    /// Base URL of the Mesos API of the first master. Of several, another may lead: it sends schedulers there.
     #[must_use]
     pub fn master_url(&self) -> String {
-        format!("http://{}", self.addresses.master)
+        self.master_urls().into_iter().next().unwrap_or_default()
+    }
+
+    /// Base URLs of the Mesos APIs of the masters.
+    #[must_use]
+    pub fn master_urls(&self) -> Vec<String> {
+        self.addresses.masters.iter().map(|address| format!("http://{address}")).collect()
     }
 
     /// Base URL of Marathon's API.

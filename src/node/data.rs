@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <data>/registry/   sled: log and state of the registry
+//! <data>/master-<n>/ the same for each of several masters in one process
 //! <data>/agent-<n>/  sled `meta` with checkpoints, `work` with sandboxes, `notes` of containerizers
 //! ```
 
@@ -15,10 +16,16 @@ use super::StartError;
 use crate::config::DataDir;
 use crate::storage::{MemoryStore, SledStore, Store};
 
+/// Directory of a registry.
+const REGISTRY: &str = "registry";
+/// How the directories of several masters begin; a number follows.
+const MASTER: &str = "master-";
+
 /// The state of one node on disk or in memory.
 #[derive(Debug)]
 pub(super) struct Data {
     root: PathBuf,
+    is_ephemeral: bool,
     /// Removes the directory when the node ends.
     temporary: Option<TempDir>,
 }
@@ -33,13 +40,14 @@ impl Data {
                     .prefix(&prefix)
                     .tempdir()
                     .map_err(|source| StartError::DataDir { path: std::env::temp_dir(), source })?;
-                Ok(Self { root: temporary.path().to_owned(), temporary: Some(temporary) })
+                let root = temporary.path().to_owned();
+                Ok(Self { root, is_ephemeral: true, temporary: Some(temporary) })
             }
             DataDir::At(path) => {
                 let failed = |source| StartError::DataDir { path: path.clone(), source };
                 fs::create_dir_all(path).map_err(failed)?;
                 let root = path.canonicalize().map_err(failed)?;
-                Ok(Self { root, temporary: None })
+                Ok(Self { root, is_ephemeral: false, temporary: None })
             }
         }
     }
@@ -49,14 +57,31 @@ impl Data {
         &self.root
     }
 
-    /// Whether the state ends with the node.
-    pub(super) fn is_ephemeral(&self) -> bool {
-        self.temporary.is_some()
+    /// The part of one of several masters.
+    pub(super) fn of_master(&self, number: usize) -> Self {
+        let root = self.root.join(format!("{MASTER}{number}"));
+        Self { root, is_ephemeral: self.is_ephemeral, temporary: None }
+    }
+
+    /// Refuses a directory that was made for another number of masters: their registry would seem empty.
+    pub(super) fn expect_masters(&self, masters: usize) -> Result<(), StartError> {
+        let failed = |source| StartError::DataDir { path: self.root.clone(), source };
+        let (mut parts, mut is_sole) = (0, false);
+        for entry in fs::read_dir(&self.root).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            is_sole |= name == REGISTRY;
+            parts += usize::from(name.to_string_lossy().starts_with(MASTER));
+        }
+        let holds = if is_sole { 1 } else { parts };
+        if holds == 0 || holds == masters {
+            return Ok(());
+        }
+        Err(StartError::OtherMasters { path: self.root.clone(), holds, wanted: masters })
     }
 
     /// The registry's store.
     pub(super) fn registry_store(&self) -> Result<Arc<dyn Store>, StartError> {
-        self.store("registry")
+        self.store(REGISTRY)
     }
 
     /// The checkpoints of one agent.
@@ -77,7 +102,7 @@ impl Data {
     }
 
     fn store(&self, name: &str) -> Result<Arc<dyn Store>, StartError> {
-        if self.is_ephemeral() {
+        if self.is_ephemeral {
             return Ok(Arc::new(MemoryStore::default()));
         }
         let path = self.root.join(name);

@@ -14,11 +14,11 @@ const NEXT_PORTS: u16 = 100;
 /// Where a node answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Addresses {
-    /// Mesos master API.
-    pub master: SocketAddr,
+    /// Mesos master APIs, one per master.
+    pub masters: Vec<SocketAddr>,
     /// Agent APIs, one per agent.
     pub agents: Vec<SocketAddr>,
-    /// Marathon API.
+    /// Marathon API, of the first master.
     pub marathon: SocketAddr,
 }
 

@@ -6,7 +6,9 @@
 
 mod agents;
 mod data;
+mod leading;
 mod listen;
+mod master;
 mod ports;
 mod start;
 

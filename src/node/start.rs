@@ -10,16 +10,18 @@ use tokio::sync::mpsc;
 
 use super::agents::{Agents, Environment};
 use super::data::Data;
-use super::listen::{self, Addresses};
+use super::leading::Leading;
+use super::listen::Addresses;
+use super::master::{self, MasterRole, Neighbours};
 use crate::base::chance::Chance;
 use crate::base::clock::SystemClock;
 use crate::base::spawn::{Fatal, Tasks};
 use crate::client::{MarathonApi, OperatorApi, SchedulerApi};
 use crate::config::NodeConfig;
 use crate::containerizer::ContainerizerError;
-use crate::registry::run::{Registry, RegistryConfig, RegistryError};
+use crate::registry::run::RegistryError;
+use crate::server;
 use crate::storage::StoreError;
-use crate::{master, server, service};
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +62,21 @@ pub enum StartError {
         "process tasks need the mesita program as their launcher: name it with Cluster::builder().launcher(PATH)"
     )]
     NoLauncher,
+    /// There must be a master.
+    #[error("a cluster needs at least one master")]
+    NoMasters,
+    /// The data directory belongs to another number of masters.
+    #[error(
+        "{path} holds the state of {holds} master(s), not of {wanted}. Start it with --masters {holds}, or choose another --data-dir"
+    )]
+    OtherMasters {
+        /// The directory.
+        path: PathBuf,
+        /// Masters whose state is there.
+        holds: usize,
+        /// Masters that were asked for.
+        wanted: usize,
+    },
     /// Every block of host ports is claimed.
     #[error(
         "no block of 100 free host ports is left for an agent. End other clusters on this machine, or name ports with --agent-resources 'cpus:1;mem:1024;ports:[40000-40099]'"
@@ -71,18 +88,17 @@ pub enum StartError {
 pub struct Node {
     tasks: Tasks,
     failures: mpsc::UnboundedReceiver<Fatal>,
+    masters: Vec<MasterRole>,
+    leading: Leading,
     agents: Agents,
     data: Data,
     addresses: Addresses,
     stop_deadline: std::time::Duration,
-    marathon: Arc<dyn MarathonApi>,
-    scheduler: Arc<dyn SchedulerApi>,
-    operator: Arc<dyn OperatorApi>,
 }
 
 impl Node {
     /// Starts every role of `config`. Returns when the listeners answer; agents may still be
-    /// registering.
+    /// registering, and several masters electing.
     ///
     /// # Errors
     /// A port, the data directory or a containerizer cannot be had; nothing is left running.
@@ -91,64 +107,28 @@ impl Node {
         let clock = Arc::new(SystemClock::new());
         let (mut tasks, failures) = Tasks::new();
         let data = Data::open(&config.data_dir, config.run_id.as_deref())?;
+        data.expect_masters(config.masters)?;
 
-        let master_listener = listen::bind(config.master, "master").await?;
-        let marathon_listener = listen::bind(config.marathon, "marathon").await?;
-        let master_address = listen::address_of(&master_listener, "master")?;
-        let marathon_address = listen::address_of(&marathon_listener, "marathon")?;
-
-        let cluster_id = Chance::new(rand::random()).uuid().to_string();
-        let registry_config = RegistryConfig::alone(cluster_id);
-        let registry =
-            Registry::start(&mut tasks, data.registry_store()?, registry_config, None, Arc::clone(&clock))
-                .await?;
-
-        let mut master_config = master::core::Config::new(master_address);
-        master_config.hostname = listen::advertised(config.advertise.as_deref(), master_address);
-        master_config.agent_unreachable_after = config.agent_unreachable_after;
-        let master =
-            master::run::Handle::start(&mut tasks, master_config, registry.clone(), Arc::clone(&clock));
+        let leading = Leading::default();
+        let masters = start_masters(&config, &data, &leading, &clock, &tasks).await?;
+        let Some(first) = masters.first() else { return Err(StartError::NoMasters) };
 
         let environment = Environment {
             config: &config,
             data: &data,
-            master: Arc::clone(&master) as _,
-            master_address,
+            master: Arc::new(leading.clone()),
+            master_address: first.addresses.0,
             clock: Arc::clone(&clock),
         };
         let agents = Agents::start(&mut tasks, environment).await?;
 
-        let scheduler: Arc<dyn SchedulerApi> = Arc::clone(&master) as _;
-        let operator: Arc<dyn OperatorApi> = Arc::clone(&master) as _;
-        let service = service::run::Handle::start(
-            &mut tasks,
-            registry,
-            Arc::clone(&scheduler),
-            clock,
-            marathon_address,
-        );
-        let marathon: Arc<dyn MarathonApi> = service;
-
-        let router = server::router(Arc::clone(&scheduler), Arc::clone(&operator), Arc::clone(&marathon));
-        serve(&mut tasks, "master server", master_listener, router.clone(), &config.hostnames);
-        serve(&mut tasks, "marathon server", marathon_listener, router, &config.hostnames);
-
         let addresses = Addresses {
-            master: master_address,
+            masters: masters.iter().map(|master| master.addresses.0).collect(),
             agents: agents.addresses().to_vec(),
-            marathon: marathon_address,
+            marathon: first.addresses.1,
         };
-        Ok(Self {
-            tasks,
-            failures,
-            agents,
-            data,
-            addresses,
-            stop_deadline: config.stop_deadline,
-            marathon,
-            scheduler,
-            operator,
-        })
+        let stop_deadline = config.stop_deadline;
+        Ok(Self { tasks, failures, masters, leading, agents, data, addresses, stop_deadline })
     }
 
     /// Where the node answers.
@@ -166,19 +146,19 @@ impl Node {
     /// Marathon's API, without a socket.
     #[must_use]
     pub fn marathon(&self) -> Arc<dyn MarathonApi> {
-        Arc::clone(&self.marathon)
+        Arc::new(self.leading.clone())
     }
 
-    /// The scheduler API, without a socket.
+    /// The scheduler API of the leading master, without a socket.
     #[must_use]
     pub fn scheduler(&self) -> Arc<dyn SchedulerApi> {
-        Arc::clone(&self.scheduler)
+        Arc::new(self.leading.clone())
     }
 
-    /// The master's operator API, without a socket.
+    /// The operator API of the leading master, without a socket.
     #[must_use]
     pub fn operator(&self) -> Arc<dyn OperatorApi> {
-        Arc::clone(&self.operator)
+        Arc::new(self.leading.clone())
     }
 
     /// Waits until something in the node fails; pending while all is well.
@@ -198,17 +178,51 @@ impl Node {
     /// Something still runs or a directory could not be removed.
     pub async fn stop(self, hurry: impl Future<Output = ()>) -> Result<(), Vec<String>> {
         let mut left = Vec::new();
-        if !self.tasks.stop(self.stop_deadline, hurry).await {
+        // Together: a master that goes on would start again what its agents end.
+        let masters = self.masters.into_iter();
+        let masters = masters.map(|master| master.tasks.stop(self.stop_deadline, std::future::pending()));
+        let masters = futures_util::future::join_all(masters);
+        let agents = self.tasks.stop(self.stop_deadline, hurry);
+        let (masters, agents) = tokio::join!(masters, agents);
+        if !agents || masters.contains(&false) {
             left.push(format!("a part of the node did not stop within {} s", self.stop_deadline.as_secs()));
         }
         left.extend(self.agents.close().await);
-        drop((self.marathon, self.scheduler, self.operator));
+        self.leading.clear();
         let root = self.data.root().to_owned();
         if let Err(error) = self.data.close() {
             left.push(format!("{} could not be removed: {error}", root.display()));
         }
         if left.is_empty() { Ok(()) } else { Err(left) }
     }
+}
+
+/// Starts the masters. Of several new ones, the first campaigns at once: all know that nobody leads.
+async fn start_masters(
+    config: &NodeConfig,
+    data: &Data,
+    leading: &Leading,
+    clock: &Arc<SystemClock>,
+    tasks: &Tasks,
+) -> Result<Vec<MasterRole>, StartError> {
+    let environment = master::Environment {
+        config,
+        data,
+        cluster_id: Chance::new(rand::random()).uuid().to_string(),
+        neighbours: Neighbours::of(config.masters),
+        leading: leading.clone(),
+        clock: Arc::clone(clock),
+        failures: tasks.fatal(),
+    };
+    let mut masters = Vec::new();
+    for number in 0..config.masters {
+        masters.push(MasterRole::start(&environment, number).await?);
+    }
+    if let [first, _, ..] = masters.as_slice() {
+        let asked = first.registry.campaign();
+        asked.map_err(|error| StartError::Registry(error.into()))?;
+    }
+    Ok(masters)
 }
 
 /// Serves one listener as a named task.

@@ -161,6 +161,7 @@ impl Consensus {
                 Input::SnapshotSent { to, arrived } => self.snapshot_sent(to, arrived),
                 Input::Broken { peer, round_trip } => self.broken(peer, round_trip, effects),
                 Input::Alarm { alarm } => self.rush(alarm)?,
+                Input::Campaign => self.campaign()?,
                 Input::Members(wanted) => self.wanted = wanted,
                 Input::HandOver => self.hand_over(),
             }

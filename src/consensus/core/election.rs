@@ -77,9 +77,16 @@ impl Consensus {
 
     /// Its turn has come: it campaigns unless somebody leads again.
     pub(super) fn rush(&mut self, alarm: u64) -> Result<(), Fault> {
+        if alarm == self.alarm {
+            self.campaign()?;
+        }
+        Ok(())
+    }
+
+    /// Campaigns unless somebody leads.
+    pub(super) fn campaign(&mut self) -> Result<(), Fault> {
         let raft = &self.node.raft;
-        let leads_nobody = raft.state == StateRole::Follower && raft.leader_id == INVALID_ID;
-        if alarm == self.alarm && leads_nobody && self.is_voter() {
+        if raft.state == StateRole::Follower && raft.leader_id == INVALID_ID && self.is_voter() {
             self.node.campaign()?;
         }
         Ok(())

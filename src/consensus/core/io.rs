@@ -86,6 +86,8 @@ pub enum Input {
     },
     /// Who should be a voter; as long as it is not known, nobody is added or removed.
     Members(BTreeSet<u64>),
+    /// Nobody leads as far as the caller knows: campaign now, unless somebody does.
+    Campaign,
     /// Another voter should lead, if this one does: it is going to stop.
     HandOver,
 }

@@ -105,6 +105,7 @@ pub(super) enum Ask<R> {
     Read { answer: oneshot::Sender<Result<(), ProposeError>> },
     Status { answer: oneshot::Sender<Status> },
     HandOver,
+    Campaign,
 }
 
 /// Talks to a member.
@@ -171,6 +172,14 @@ impl<R: Send + 'static> Handle<R> {
     /// `Busy` or `Stopped`.
     pub fn hand_over(&self) -> Result<(), ProposeError> {
         self.ask(Ask::HandOver)
+    }
+
+    /// Lets this member campaign at once, unless somebody leads.
+    ///
+    /// # Errors
+    /// `Busy` or `Stopped`.
+    pub fn campaign(&self) -> Result<(), ProposeError> {
+        self.ask(Ask::Campaign)
     }
 
     fn ask(&self, ask: Ask<R>) -> Result<(), ProposeError> {

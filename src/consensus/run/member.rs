@@ -157,6 +157,7 @@ impl<M: Machine> Member<M> {
                 None
             }
             Ask::HandOver => Some(Input::HandOver),
+            Ask::Campaign => Some(Input::Campaign),
         }
     }
 

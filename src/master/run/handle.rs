@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use super::member::{Member, Request};
 use crate::api::v1::{master, scheduler};
@@ -29,7 +29,7 @@ const AGENT_QUEUE: usize = 1_024;
 /// A handle of the master of this node, leading or not.
 pub struct Handle {
     requests: mpsc::Sender<Request>,
-    leadership: watch::Receiver<Leadership>,
+    registry: Registry,
 }
 
 impl Handle {
@@ -42,16 +42,17 @@ impl Handle {
         clock: Arc<SystemClock>,
     ) -> Arc<Self> {
         let (requests, queue) = mpsc::channel(QUEUE);
-        let (shutdown, leadership) = (tasks.shutdown(), registry.leadership());
-        tasks.spawn("master", Member::new(config, registry, clock).run(queue, shutdown));
-        Arc::new(Self { requests, leadership })
+        let shutdown = tasks.shutdown();
+        tasks.spawn("master", Member::new(config, registry.clone(), clock).run(queue, shutdown));
+        Arc::new(Self { requests, registry })
     }
 
     fn is_leading(&self) -> Result<(), ApiError> {
-        match *self.leadership.borrow() {
-            Leadership::Leader { .. } => Ok(()),
-            Leadership::Follower { .. } => Err(ApiError::NotLeader { leader: None }),
+        if matches!(*self.registry.leadership().borrow(), Leadership::Leader { .. }) {
+            return Ok(());
         }
+        let leader = self.registry.leading().map(|leader| leader.master_address);
+        Err(ApiError::NotLeader { leader: leader.filter(|address| !address.is_empty()) })
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, ApiError> {

@@ -79,12 +79,11 @@ pub enum Change {
         /// Which.
         agent_ids: Vec<AgentId>,
     },
-    /// A master joins, or told something new of itself. Since version 3.
-    PutMaster {
-        /// Which.
-        id: NodeId,
-        /// What it told.
-        entry: MasterEntry,
+    /// Masters join, or told something new of themselves. As soon as any master is recorded, those that are
+    /// not do not vote: the first are recorded together. Since version 3.
+    PutMasters {
+        /// Who, and what they told.
+        masters: Vec<(NodeId, MasterEntry)>,
     },
     /// A master leaves for good: its id is refused from now on. Since version 3.
     RemoveMaster {
@@ -172,7 +171,9 @@ impl Change {
             Self::ForgetAgents { agent_ids } => {
                 Wire::ForgetAgents(wire::ForgetAgents { agent_ids: agent_ids.iter().map(agent_id).collect() })
             }
-            Self::PutMaster { id, entry } => Wire::PutMaster(wire::PutMaster { master: entry.to_wire(*id) }),
+            Self::PutMasters { masters } => Wire::PutMasters(wire::PutMasters {
+                masters: masters.iter().map(|(id, entry)| entry.to_wire(*id)).collect(),
+            }),
             Self::RemoveMaster { id } => Wire::RemoveMaster(wire::RemoveMaster { node_id: id.get() }),
             Self::Service(command) => Wire::Service(command.encode()),
             Self::RaiseVersion(version) => Wire::RaiseVersion(wire::RaiseVersion { version: *version }),
@@ -201,9 +202,9 @@ impl Change {
             Wire::ForgetAgents(forget) => {
                 Self::ForgetAgents { agent_ids: forget.agent_ids.into_iter().map(AgentId::from).collect() }
             }
-            Wire::PutMaster(put) => {
-                let (id, entry) = MasterEntry::from_wire(put.master)?;
-                Self::PutMaster { id, entry }
+            Wire::PutMasters(put) => {
+                let masters = put.masters.into_iter().map(MasterEntry::from_wire);
+                Self::PutMasters { masters: masters.collect::<Result<_, _>>()? }
             }
             Wire::RemoveMaster(remove) => Self::RemoveMaster { id: node_id(remove.node_id)? },
             Wire::Service(bytes) => Self::Service(model::Command::decode(&bytes).map_err(DecodeError)?),

@@ -63,11 +63,11 @@ pub(super) struct Masters {
 }
 
 impl Masters {
-    pub(super) fn put(&mut self, id: NodeId, entry: MasterEntry) -> Reply {
-        if self.removed.contains(&id) {
+    pub(super) fn put(&mut self, masters: Vec<(NodeId, MasterEntry)>) -> Reply {
+        if let Some((id, _)) = masters.iter().find(|(id, _)| self.removed.contains(id)) {
             return Reply::Refused(format!("the master {id} was removed from the cluster"));
         }
-        self.present.insert(id, entry);
+        self.present.extend(masters);
         Reply::Done
     }
 

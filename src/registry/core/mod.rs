@@ -18,5 +18,5 @@ pub use state::{AgentEntry, FrameworkEntry, MAX_REMOVED_FRAMEWORKS, Standing, St
 pub const VERSION: u32 = 3;
 /// The version since which [`Change::ForgetAgents`] is understood.
 pub const FORGETS_AGENTS: u32 = 2;
-/// The version since which [`Change::PutMaster`] and [`Change::RemoveMaster`] are understood.
+/// The version since which [`Change::PutMasters`] and [`Change::RemoveMaster`] are understood.
 pub const KNOWS_MASTERS: u32 = 3;

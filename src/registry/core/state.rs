@@ -137,7 +137,7 @@ impl State {
                 self.set_deadline(&framework_id, deadline)
             }
             Change::RemoveFramework { framework_id } => self.remove_framework(&framework_id, time),
-            Change::PutMaster { id, entry } => Arc::make_mut(&mut self.masters).put(id, entry),
+            Change::PutMasters { masters } => Arc::make_mut(&mut self.masters).put(masters),
             Change::RemoveMaster { id } => Arc::make_mut(&mut self.masters).remove(id),
             Change::Service(command) => Reply::Service(Arc::make_mut(&mut self.service).apply(command, time)),
             Change::RaiseVersion(version) => {

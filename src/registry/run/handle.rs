@@ -1,12 +1,13 @@
 //! A member of the registry, and the handle that everybody shares.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::arc_cell::ArcCell;
+use super::keeper::{Keeper, opening};
 use crate::base::clock::SystemClock;
 use crate::base::future::BoxFuture;
 use crate::base::id::NodeId;
@@ -16,7 +17,7 @@ use crate::consensus::core::{Config, Role, Status};
 use crate::consensus::run::{
     self as consensus, Handle, Link, Machine, MemberConfig, MemberError, ProposeError,
 };
-use crate::registry::core::{Change, Command, DecodeError, Reply, State, VERSION};
+use crate::registry::core::{Command, DecodeError, MasterEntry, Reply, State};
 use crate::storage::Store;
 
 /// Ticks without a leader before an election.
@@ -36,6 +37,14 @@ pub struct RegistryConfig {
     pub cluster_id: String,
     /// Silence of the leader after which another is elected, at the soonest.
     pub election_timeout: Duration,
+}
+
+/// The way to the other masters.
+pub struct Others {
+    /// Carries consensus.
+    pub link: Link,
+    /// What every master tells of itself, this one too, as far as it was heard here.
+    pub told: watch::Receiver<BTreeMap<NodeId, MasterEntry>>,
 }
 
 impl RegistryConfig {
@@ -85,6 +94,7 @@ pub struct Committed {
 /// A member of the registry; clones share it.
 #[derive(Clone)]
 pub struct Registry {
+    id: NodeId,
     handle: Handle<Reply>,
     state: Arc<ArcCell<State>>,
     applied: watch::Receiver<u64>,
@@ -101,7 +111,7 @@ impl Registry {
         tasks: &mut Tasks,
         store: Arc<dyn Store>,
         config: RegistryConfig,
-        link: Option<Link>,
+        others: Option<Others>,
         clock: Arc<SystemClock>,
     ) -> Result<Self, RegistryError> {
         let state = Arc::new(ArcCell::new(State::default()));
@@ -115,30 +125,31 @@ impl Registry {
             seed: rand::random(),
         };
         let member = MemberConfig { core, tick: config.election_timeout / ELECTION_TICKS };
-        let is_alone = link.is_none();
+        let (link, told) = others.map_or((None, None), |others| (Some(others.link), Some(others.told)));
         let handle = consensus::start(tasks, &member, store, link, move |snapshot| {
             let state = State::restore(snapshot).map_err(|error| error.to_string())?;
             shared.set(Arc::new(state.clone()));
             Ok(Replica { state, shared, applied: applied_sender, role: role_sender })
         })?;
-        let registry = Self { handle, state, applied, leadership: leadership.clone() };
-        if is_alone {
-            let led = leadership.wait_for(|role| matches!(role, Leadership::Leader { .. })).await.is_ok();
-            if !led {
-                return Err(ProposeError::Stopped.into());
-            }
-            if let Some(change) = opening(&registry.view(), config.cluster_id) {
-                registry.propose(Command { time: clock.now().wall, change }).await?;
-            }
-        } else {
-            let (opened, mut shutdown) = (registry.clone(), tasks.shutdown());
-            tasks.spawn("opening", async move {
-                tokio::select! {
-                    () = open_when_leading(opened, config.cluster_id, clock) => {}
-                    () = shutdown.requested() => {}
-                }
-                Ok(())
-            });
+        let registry = Self { id: config.id, handle, state, applied, leadership: leadership.clone() };
+        if let Some(told) = told {
+            let keeper = Keeper {
+                registry: registry.clone(),
+                cluster_id: config.cluster_id,
+                first: config.first_masters,
+                told,
+                clock,
+            };
+            let shutdown = tasks.shutdown();
+            tasks.spawn("masters", keeper.run(shutdown));
+            return Ok(registry);
+        }
+        let led = leadership.wait_for(|role| matches!(role, Leadership::Leader { .. })).await.is_ok();
+        if !led {
+            return Err(ProposeError::Stopped.into());
+        }
+        if let Some(change) = opening(&registry.view(), &config.cluster_id, true) {
+            registry.propose(Command { time: clock.now().wall, change }).await?;
         }
         Ok(registry)
     }
@@ -184,6 +195,24 @@ impl Registry {
         self.handle.status().await
     }
 
+    /// Lets this master campaign at once, unless somebody leads.
+    ///
+    /// # Errors
+    /// Too much waits, or the member has stopped.
+    pub fn campaign(&self) -> Result<(), ProposeError> {
+        self.handle.campaign()
+    }
+
+    /// What the leading master told of itself, if one leads and it is known here.
+    #[must_use]
+    pub fn leading(&self) -> Option<MasterEntry> {
+        let leader = match *self.leadership.borrow() {
+            Leadership::Leader { .. } => Some(self.id),
+            Leadership::Follower { leader } => leader,
+        };
+        leader.and_then(|id| self.view().master(id).cloned())
+    }
+
     /// Lets another master lead, if this one does and another can.
     ///
     /// # Errors
@@ -209,36 +238,6 @@ impl Registry {
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.leadership.clone()
     }
-}
-
-/// Each time this member begins to lead, says what is to be said first. All members are of one version: they
-/// were started together.
-async fn open_when_leading(registry: Registry, cluster_id: String, clock: Arc<SystemClock>) {
-    let mut leadership = registry.leadership();
-    loop {
-        if leadership.wait_for(|role| matches!(role, Leadership::Leader { .. })).await.is_err() {
-            return;
-        }
-        if let Some(change) = opening(&registry.view(), cluster_id.clone()) {
-            let proposed = registry.propose(Command { time: clock.now().wall, change }).await;
-            if let Err(error) = proposed {
-                // The next leader says it, or this one when it leads again.
-                tracing::debug!(%error, "the cluster was not opened");
-            }
-        }
-        if leadership.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
-/// What a member that leads alone says first: the name of a new cluster, or, since it knows what every
-/// member knows, the newest version.
-pub(super) fn opening(state: &State, cluster_id: String) -> Option<Change> {
-    if state.cluster_id().is_empty() {
-        return Some(Change::CreateCluster { cluster_id });
-    }
-    (state.version() < VERSION).then_some(Change::RaiseVersion(VERSION))
 }
 
 /// The state machine.

@@ -2,9 +2,10 @@
 
 mod arc_cell;
 mod handle;
+mod keeper;
 #[cfg(test)]
 mod tests;
 
 pub use crate::consensus::core::Status;
 pub use crate::consensus::run::{Link, ProposeError};
-pub use handle::{Committed, Leadership, Registry, RegistryConfig, RegistryError};
+pub use handle::{Committed, Leadership, Others, Registry, RegistryConfig, RegistryError};

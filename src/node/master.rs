@@ -1,0 +1,153 @@
+//! One master: its part of the registry, the master, the service framework, and their servers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+
+use super::data::Data;
+use super::leading::{Leading, Offered};
+use super::listen;
+use super::start::{StartError, serve};
+use crate::base::address::host_port;
+use crate::base::clock::SystemClock;
+use crate::base::id::NodeId;
+use crate::base::spawn::{Fatal, Tasks};
+use crate::client::{MarathonApi, OperatorApi, SchedulerApi};
+use crate::config::{Listen, NodeConfig};
+use crate::peer::Network;
+use crate::peer::memory::Hub;
+use crate::registry::core::{MasterEntry, VERSION};
+use crate::registry::run::{Link, Others, Registry, RegistryConfig};
+use crate::{master, server, service};
+
+/// What several masters of one process share.
+pub(super) struct Neighbours {
+    ids: BTreeSet<NodeId>,
+    hub: Hub,
+    told: watch::Sender<BTreeMap<NodeId, MasterEntry>>,
+}
+
+impl Neighbours {
+    /// None for a master that is alone.
+    pub(super) fn of(masters: usize) -> Option<Self> {
+        let ids = (0..masters).filter_map(id_of).collect();
+        let (told, _) = watch::channel(BTreeMap::new());
+        (masters > 1).then(|| Self { ids, hub: Hub::default(), told })
+    }
+}
+
+/// The id of a master in one process: they are numbered, as their directories are.
+fn id_of(number: usize) -> Option<NodeId> {
+    u64::try_from(number + 1).ok().and_then(NodeId::new)
+}
+
+/// What masters are made from.
+pub(super) struct Environment<'a> {
+    pub(super) config: &'a NodeConfig,
+    pub(super) data: &'a Data,
+    pub(super) cluster_id: String,
+    pub(super) neighbours: Option<Neighbours>,
+    pub(super) leading: Leading,
+    pub(super) clock: Arc<SystemClock>,
+    pub(super) failures: mpsc::UnboundedSender<Fatal>,
+}
+
+/// A running master.
+pub(super) struct MasterRole {
+    pub(super) tasks: Tasks,
+    pub(super) registry: Registry,
+    /// Where it answers the Mesos API, and Marathon's.
+    pub(super) addresses: (SocketAddr, SocketAddr),
+}
+
+impl MasterRole {
+    /// Starts the master of this number. Returns when its listeners answer; of several, none may lead yet.
+    pub(super) async fn start(environment: &Environment<'_>, number: usize) -> Result<Self, StartError> {
+        let config = environment.config;
+        let mut tasks = Tasks::reporting_to(environment.failures.clone());
+        let master_listener = listen::bind(of_number(config.master, number), "master").await?;
+        let marathon_listener = listen::bind(of_number(config.marathon, number), "marathon").await?;
+        let addresses = (
+            listen::address_of(&master_listener, "master")?,
+            listen::address_of(&marathon_listener, "marathon")?,
+        );
+
+        let (registry_config, others) = seat(environment, number, addresses);
+        let id = registry_config.id;
+        let store = match environment.neighbours {
+            Some(_) => environment.data.of_master(number).registry_store()?,
+            None => environment.data.registry_store()?,
+        };
+        let clock = &environment.clock;
+        let registry = Registry::start(&mut tasks, store, registry_config, others, Arc::clone(clock)).await?;
+
+        let mut master_config = master::core::Config::new(addresses.0);
+        master_config.hostname = listen::advertised(config.advertise.as_deref(), addresses.0);
+        master_config.agent_unreachable_after = config.agent_unreachable_after;
+        let master =
+            master::run::Handle::start(&mut tasks, master_config, registry.clone(), Arc::clone(clock));
+        let scheduler: Arc<dyn SchedulerApi> = Arc::clone(&master) as _;
+        let service = service::run::Handle::start(
+            &mut tasks,
+            registry.clone(),
+            Arc::clone(&scheduler),
+            Arc::clone(clock),
+            addresses.1,
+        );
+        let offered = Offered {
+            scheduler: Arc::clone(&scheduler),
+            operator: Arc::clone(&master) as _,
+            agents: master,
+            marathon: service,
+        };
+        environment.leading.put(id, offered);
+
+        // Schedulers are sent to the leader; everything else is asked of it for them.
+        let operator: Arc<dyn OperatorApi> = Arc::new(environment.leading.clone());
+        let marathon: Arc<dyn MarathonApi> = Arc::new(environment.leading.clone());
+        let router = server::router(scheduler, operator, marathon);
+        serve(&mut tasks, "master server", master_listener, router.clone(), &config.hostnames);
+        serve(&mut tasks, "marathon server", marathon_listener, router, &config.hostnames);
+        Ok(Self { tasks, registry, addresses })
+    }
+}
+
+/// The listener of a later master: on the next port that is free.
+fn of_number(listen: Listen, number: usize) -> Listen {
+    Listen { required: listen.required && number == 0, ..listen }
+}
+
+/// Who a master is, and its way to the others.
+fn seat(
+    environment: &Environment<'_>,
+    number: usize,
+    addresses: (SocketAddr, SocketAddr),
+) -> (RegistryConfig, Option<Others>) {
+    let alone = RegistryConfig::alone(environment.cluster_id.clone());
+    let (Some(neighbours), Some(id)) = (&environment.neighbours, id_of(number)) else {
+        return (alone, None);
+    };
+    let advertised = |address: SocketAddr| {
+        let host = listen::advertised(environment.config.advertise.as_deref(), address);
+        host_port(&host, address.port())
+    };
+    let entry = MasterEntry {
+        peer_address: String::new(),
+        master_address: advertised(addresses.0),
+        marathon_address: advertised(addresses.1),
+        max_command_version: VERSION,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    neighbours.told.send_modify(|told| drop(told.insert(id, entry)));
+    let (network, events) = neighbours.hub.connect(id);
+    let link = Link { network: network as Arc<dyn Network>, events };
+    let config = RegistryConfig {
+        id,
+        first_masters: neighbours.ids.clone(),
+        election_timeout: environment.config.election_timeout,
+        ..alone
+    };
+    (config, Some(Others { link, told: neighbours.told.subscribe() }))
+}
