@@ -179,19 +179,25 @@ async fn ended_before(services: &Services, target: &Target) -> Result<BTreeSet<S
 /// What a person wants to know first.
 fn banner(line: &Value) -> Vec<String> {
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-    let agents = line["agents"].as_array().map_or(0, Vec::len);
-    vec![
-        format!(
-            "mesita {} runs one master and {agents} agent{}",
-            env!("CARGO_PKG_VERSION"),
-            if agents == 1 { "" } else { "s" }
-        ),
-        format!("  Mesos API     {}", text(&line["masters"][0])),
+    let count = |key: &str, name: &str| match line[key].as_array().map_or(0, Vec::len) {
+        1 => format!("one {name}"),
+        many => format!("{many} {name}s"),
+    };
+    let masters = line["masters"].as_array().cloned().unwrap_or_default();
+    let first = format!(
+        "mesita {} runs {} and {}",
+        env!("CARGO_PKG_VERSION"),
+        count("masters", "master"),
+        count("agents", "agent")
+    );
+    let mesos = masters.iter().map(|master| format!("  Mesos API     {}", text(master)));
+    let rest = [
         format!("  Agent API     {}", text(&line["agents"][0])),
         format!("  Marathon API  {}", text(&line["marathon"])),
         format!("  Data          {}", text(&line["data_dir"])),
         "Ctrl-C stops everything.".to_owned(),
-    ]
+    ];
+    std::iter::once(first).chain(mesos).chain(rest).collect()
 }
 
 /// One line for each instance: where it answers.

@@ -57,6 +57,16 @@ impl Data {
         &self.root
     }
 
+    /// The same directory, for somebody who does not own it.
+    pub(super) fn share(&self) -> Self {
+        Self { root: self.root.clone(), is_ephemeral: self.is_ephemeral, temporary: None }
+    }
+
+    /// Whether the state ends with the node.
+    pub(super) fn is_ephemeral(&self) -> bool {
+        self.is_ephemeral
+    }
+
     /// The part of one of several masters.
     pub(super) fn of_master(&self, number: usize) -> Self {
         let root = self.root.join(format!("{MASTER}{number}"));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, watch};
 
@@ -20,6 +20,7 @@ use crate::peer::Network;
 use crate::peer::memory::Hub;
 use crate::registry::core::{MasterEntry, VERSION};
 use crate::registry::run::{Link, Others, Registry, RegistryConfig};
+use crate::storage::Store;
 use crate::{master, server, service};
 
 /// What several masters of one process share.
@@ -44,14 +45,49 @@ fn id_of(number: usize) -> Option<NodeId> {
 }
 
 /// What masters are made from.
-pub(super) struct Environment<'a> {
-    pub(super) config: &'a NodeConfig,
-    pub(super) data: &'a Data,
+pub(super) struct Environment {
+    pub(super) config: NodeConfig,
+    pub(super) data: Data,
     pub(super) cluster_id: String,
     pub(super) neighbours: Option<Neighbours>,
     pub(super) leading: Leading,
     pub(super) clock: Arc<SystemClock>,
     pub(super) failures: mpsc::UnboundedSender<Fatal>,
+    /// Stores in memory outlive their master, as disks do.
+    pub(super) memory: Mutex<BTreeMap<usize, Arc<dyn Store>>>,
+    /// Where masters answered: one that starts again answers there again.
+    pub(super) bound: Mutex<BTreeMap<usize, (SocketAddr, SocketAddr)>>,
+}
+
+impl Environment {
+    fn listens(&self, number: usize) -> (Listen, Listen) {
+        let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner).get(&number).copied();
+        match bound {
+            Some((master, marathon)) => {
+                (Listen { address: master, required: true }, Listen { address: marathon, required: true })
+            }
+            None => (of_number(self.config.master, number), of_number(self.config.marathon, number)),
+        }
+    }
+
+    fn store(&self, number: usize) -> Result<Arc<dyn Store>, StartError> {
+        let data = match self.neighbours {
+            Some(_) => &self.data.of_master(number),
+            None => &self.data,
+        };
+        if !data.is_ephemeral() {
+            return data.registry_store();
+        }
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        match memory.get(&number) {
+            Some(store) => Ok(Arc::clone(store)),
+            None => {
+                let store = data.registry_store()?;
+                memory.insert(number, Arc::clone(&store));
+                Ok(store)
+            }
+        }
+    }
 }
 
 /// A running master.
@@ -63,23 +99,28 @@ pub(super) struct MasterRole {
 }
 
 impl MasterRole {
+    /// Ends it without a word to anybody, as a crash would: what is not on disk is lost.
+    pub(super) async fn crash(self, deadline: std::time::Duration) -> bool {
+        drop(self.registry);
+        self.tasks.stop(deadline, std::future::ready(())).await
+    }
+
     /// Starts the master of this number. Returns when its listeners answer; of several, none may lead yet.
-    pub(super) async fn start(environment: &Environment<'_>, number: usize) -> Result<Self, StartError> {
-        let config = environment.config;
+    pub(super) async fn start(environment: &Environment, number: usize) -> Result<Self, StartError> {
+        let config = &environment.config;
         let mut tasks = Tasks::reporting_to(environment.failures.clone());
-        let master_listener = listen::bind(of_number(config.master, number), "master").await?;
-        let marathon_listener = listen::bind(of_number(config.marathon, number), "marathon").await?;
+        let (master_listen, marathon_listen) = environment.listens(number);
+        let master_listener = listen::bind(master_listen, "master").await?;
+        let marathon_listener = listen::bind(marathon_listen, "marathon").await?;
         let addresses = (
             listen::address_of(&master_listener, "master")?,
             listen::address_of(&marathon_listener, "marathon")?,
         );
 
+        environment.bound.lock().unwrap_or_else(PoisonError::into_inner).insert(number, addresses);
         let (registry_config, others) = seat(environment, number, addresses);
         let id = registry_config.id;
-        let store = match environment.neighbours {
-            Some(_) => environment.data.of_master(number).registry_store()?,
-            None => environment.data.registry_store()?,
-        };
+        let store = environment.store(number)?;
         let clock = &environment.clock;
         let registry = Registry::start(&mut tasks, store, registry_config, others, Arc::clone(clock)).await?;
 
@@ -121,7 +162,7 @@ fn of_number(listen: Listen, number: usize) -> Listen {
 
 /// Who a master is, and its way to the others.
 fn seat(
-    environment: &Environment<'_>,
+    environment: &Environment,
     number: usize,
     addresses: (SocketAddr, SocketAddr),
 ) -> (RegistryConfig, Option<Others>) {

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -62,6 +62,9 @@ pub enum StartError {
         "process tasks need the mesita program as their launcher: name it with Cluster::builder().launcher(PATH)"
     )]
     NoLauncher,
+    /// Only a master that was ended can be started again.
+    #[error("there is no master {0} that was ended")]
+    NotEnded(usize),
     /// There must be a master.
     #[error("a cluster needs at least one master")]
     NoMasters,
@@ -88,7 +91,9 @@ pub enum StartError {
 pub struct Node {
     tasks: Tasks,
     failures: mpsc::UnboundedReceiver<Fatal>,
-    masters: Vec<MasterRole>,
+    environment: master::Environment,
+    /// None: it was ended.
+    masters: Vec<Option<MasterRole>>,
     leading: Leading,
     agents: Agents,
     data: Data,
@@ -110,25 +115,67 @@ impl Node {
         data.expect_masters(config.masters)?;
 
         let leading = Leading::default();
-        let masters = start_masters(&config, &data, &leading, &clock, &tasks).await?;
-        let Some(first) = masters.first() else { return Err(StartError::NoMasters) };
+        let environment = master::Environment {
+            config: config.clone(),
+            data: data.share(),
+            cluster_id: Chance::new(rand::random()).uuid().to_string(),
+            neighbours: Neighbours::of(config.masters),
+            leading: leading.clone(),
+            clock: Arc::clone(&clock),
+            failures: tasks.fatal(),
+            memory: Mutex::default(),
+            bound: Mutex::default(),
+        };
+        let masters = start_masters(&environment).await?;
+        let addresses =
+            |of: fn(&MasterRole) -> SocketAddr| masters.iter().flatten().map(of).collect::<Vec<_>>();
+        let (master_addresses, marathons) = (addresses(|it| it.addresses.0), addresses(|it| it.addresses.1));
+        let (Some(&master_address), Some(&marathon)) = (master_addresses.first(), marathons.first()) else {
+            return Err(StartError::NoMasters);
+        };
 
-        let environment = Environment {
+        let for_agents = Environment {
             config: &config,
             data: &data,
             master: Arc::new(leading.clone()),
-            master_address: first.addresses.0,
+            master_address,
             clock: Arc::clone(&clock),
         };
-        let agents = Agents::start(&mut tasks, environment).await?;
+        let agents = Agents::start(&mut tasks, for_agents).await?;
 
-        let addresses = Addresses {
-            masters: masters.iter().map(|master| master.addresses.0).collect(),
-            agents: agents.addresses().to_vec(),
-            marathon: first.addresses.1,
-        };
+        let agent_addresses = agents.addresses().to_vec();
+        let addresses = Addresses { masters: master_addresses, agents: agent_addresses, marathon };
         let stop_deadline = config.stop_deadline;
-        Ok(Self { tasks, failures, masters, leading, agents, data, addresses, stop_deadline })
+        Ok(Self { tasks, failures, environment, masters, leading, agents, data, addresses, stop_deadline })
+    }
+
+    /// The number of the master that leads, counted from 0, as far as its own view says.
+    #[must_use]
+    pub fn leader(&self) -> Option<usize> {
+        let leads = |role: &MasterRole| role.registry.leads();
+        self.masters.iter().position(|master| master.as_ref().is_some_and(leads))
+    }
+
+    /// Ends one of several masters as a crash would. False: it was ended before, or did not end in time.
+    pub async fn kill_master(&mut self, number: usize) -> bool {
+        match self.masters.get_mut(number).and_then(Option::take) {
+            Some(role) => role.crash(self.stop_deadline).await,
+            None => false,
+        }
+    }
+
+    /// Starts a master again that was ended, on the state that it had.
+    ///
+    /// # Errors
+    /// There is no such master that was ended, or it does not start.
+    pub async fn restart_master(&mut self, number: usize) -> Result<(), StartError> {
+        match self.masters.get_mut(number) {
+            Some(place @ None) => {
+                *place = Some(MasterRole::start(&self.environment, number).await?);
+                Ok(())
+            }
+            _ => Err(StartError::NotEnded(number)),
+        }
     }
 
     /// Where the node answers.
@@ -179,7 +226,7 @@ impl Node {
     pub async fn stop(self, hurry: impl Future<Output = ()>) -> Result<(), Vec<String>> {
         let mut left = Vec::new();
         // Together: a master that goes on would start again what its agents end.
-        let masters = self.masters.into_iter();
+        let masters = self.masters.into_iter().flatten();
         let masters = masters.map(|master| master.tasks.stop(self.stop_deadline, std::future::pending()));
         let masters = futures_util::future::join_all(masters);
         let agents = self.tasks.stop(self.stop_deadline, hurry);
@@ -198,27 +245,12 @@ impl Node {
 }
 
 /// Starts the masters. Of several new ones, the first campaigns at once: all know that nobody leads.
-async fn start_masters(
-    config: &NodeConfig,
-    data: &Data,
-    leading: &Leading,
-    clock: &Arc<SystemClock>,
-    tasks: &Tasks,
-) -> Result<Vec<MasterRole>, StartError> {
-    let environment = master::Environment {
-        config,
-        data,
-        cluster_id: Chance::new(rand::random()).uuid().to_string(),
-        neighbours: Neighbours::of(config.masters),
-        leading: leading.clone(),
-        clock: Arc::clone(clock),
-        failures: tasks.fatal(),
-    };
+async fn start_masters(environment: &master::Environment) -> Result<Vec<Option<MasterRole>>, StartError> {
     let mut masters = Vec::new();
-    for number in 0..config.masters {
-        masters.push(MasterRole::start(&environment, number).await?);
+    for number in 0..environment.config.masters {
+        masters.push(Some(MasterRole::start(environment, number).await?));
     }
-    if let [first, _, ..] = masters.as_slice() {
+    if let [Some(first), _, ..] = masters.as_slice() {
         let asked = first.registry.campaign();
         asked.map_err(|error| StartError::Registry(error.into()))?;
     }

@@ -97,6 +97,7 @@ fn kills_name_hosts_and_tasks() {
     assert!(text(&answer["tasks"][0]["id"]).starts_with(instance), "{answer}");
     let host = text(&before[0]["host"]);
     for host in [host, "*"] {
+        wait_for("both instances", || (dev.tasks("/a").len() == 2).then_some(()));
         let (status, answer) = dev.send("DELETE", &format!("/v2/apps/a/tasks?host={host}"), &json!(null));
         assert_eq!((status, answer["tasks"].as_array().is_some_and(|tasks| !tasks.is_empty())), (200, true));
     }

@@ -15,7 +15,7 @@ use crate::client::{
     AgentLink, AgentPeer, ApiError, OperatorApi, Principal, SchedulerApi, SubscriptionStream,
 };
 use crate::master::core::Config;
-use crate::registry::run::{Leadership, Registry};
+use crate::registry::run::Registry;
 
 /// Requests that may wait for the loop; callers wait beyond that.
 const QUEUE: usize = 4_096;
@@ -48,7 +48,7 @@ impl Handle {
     }
 
     fn is_leading(&self) -> Result<(), ApiError> {
-        if matches!(*self.registry.leadership().borrow(), Leadership::Leader { .. }) {
+        if self.registry.leads() {
             return Ok(());
         }
         let leader = self.registry.leading().map(|leader| leader.master_address);

@@ -203,6 +203,12 @@ impl Registry {
         self.handle.campaign()
     }
 
+    /// Whether this master leads, as far as it knows.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        matches!(*self.leadership.borrow(), Leadership::Leader { .. })
+    }
+
     /// What the leading master told of itself, if one leads and it is known here.
     #[must_use]
     pub fn leading(&self) -> Option<MasterEntry> {
@@ -246,6 +252,13 @@ struct Replica {
     shared: Arc<ArcCell<State>>,
     applied: watch::Sender<u64>,
     role: watch::Sender<Leadership>,
+}
+
+impl Drop for Replica {
+    /// A master that has ended leads nobody.
+    fn drop(&mut self) {
+        self.role.send_replace(Leadership::Follower { leader: None });
+    }
 }
 
 impl Machine for Replica {

@@ -48,7 +48,9 @@ impl MarathonApi for Handle {
             let stopped = || Refusal::Unavailable("the service framework has stopped".to_owned());
             let (answer, answered) = oneshot::channel();
             self.requests.send(Asked { request, answer }).await.map_err(|_| stopped())?;
-            answered.await.unwrap_or_else(|_| Err(stopped()))
+            // The term that took it is over: the next leader may or may not know of it.
+            let lost = "leadership was lost before the answer; look at what is there, and ask again";
+            answered.await.unwrap_or_else(|_| Err(Refusal::Unavailable(lost.to_owned())))
         })
     }
 
