@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use prost::Message as _;
 
+use super::joining::{self, Authority, TokenEntry};
 use super::masters::{MasterEntry, node_id};
 use crate::api::{registry as wire, v1};
 use crate::base::id::{AgentId, FrameworkId, NodeId};
@@ -90,6 +91,20 @@ pub enum Change {
         /// Which.
         id: NodeId,
     },
+    /// The authority that signs certificates of nodes; it is set once. Since version 3.
+    SetAuthority(Authority),
+    /// A join token exists. Since version 3.
+    PutToken {
+        /// SHA-256 of its secret.
+        digest: Vec<u8>,
+        /// What it is good for.
+        entry: TokenEntry,
+    },
+    /// A node joins with a token; refused if the token is not good (any more). Since version 3.
+    SpendToken {
+        /// SHA-256 of its secret.
+        digest: Vec<u8>,
+    },
     /// A command of the service framework.
     Service(model::Command),
     /// Every member knows this version from now on.
@@ -175,6 +190,16 @@ impl Change {
                 masters: masters.iter().map(|(id, entry)| entry.to_wire(*id)).collect(),
             }),
             Self::RemoveMaster { id } => Wire::RemoveMaster(wire::RemoveMaster { node_id: id.get() }),
+            Self::SetAuthority(authority) => Wire::SetAuthority(wire::SetAuthority {
+                authority: wire::Authority {
+                    certificate: authority.certificate.clone(),
+                    key: authority.key.clone(),
+                },
+            }),
+            Self::PutToken { digest, entry } => {
+                Wire::PutToken(wire::PutToken { token: joining::token_to_wire(digest, entry) })
+            }
+            Self::SpendToken { digest } => Wire::SpendToken(wire::SpendToken { digest: digest.clone() }),
             Self::Service(command) => Wire::Service(command.encode()),
             Self::RaiseVersion(version) => Wire::RaiseVersion(wire::RaiseVersion { version: *version }),
         }
@@ -207,6 +232,15 @@ impl Change {
                 Self::PutMasters { masters: masters.collect::<Result<_, _>>()? }
             }
             Wire::RemoveMaster(remove) => Self::RemoveMaster { id: node_id(remove.node_id)? },
+            Wire::SetAuthority(set) => {
+                let wire::Authority { certificate, key } = set.authority;
+                Self::SetAuthority(Authority { certificate, key })
+            }
+            Wire::PutToken(put) => {
+                let (digest, entry) = joining::token_from_wire(put.token);
+                Self::PutToken { digest, entry }
+            }
+            Wire::SpendToken(spend) => Self::SpendToken { digest: spend.digest },
             Wire::Service(bytes) => Self::Service(model::Command::decode(&bytes).map_err(DecodeError)?),
             Wire::RaiseVersion(raise) => Self::RaiseVersion(raise.version),
         })

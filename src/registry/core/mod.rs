@@ -5,12 +5,14 @@
 //! a reply, never with an error.
 
 mod command;
+mod joining;
 mod masters;
 mod state;
 #[cfg(test)]
 mod tests;
 
 pub use command::{Change, Command, DecodeError, Reply};
+pub use joining::{Authority, TokenEntry};
 pub use masters::MasterEntry;
 pub use state::{AgentEntry, FrameworkEntry, MAX_REMOVED_FRAMEWORKS, Standing, State};
 
@@ -18,5 +20,5 @@ pub use state::{AgentEntry, FrameworkEntry, MAX_REMOVED_FRAMEWORKS, Standing, St
 pub const VERSION: u32 = 3;
 /// The version since which [`Change::ForgetAgents`] is understood.
 pub const FORGETS_AGENTS: u32 = 2;
-/// The version since which [`Change::PutMasters`] and [`Change::RemoveMaster`] are understood.
+/// The version since which masters, the authority and join tokens are recorded.
 pub const KNOWS_MASTERS: u32 = 3;

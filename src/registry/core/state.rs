@@ -7,6 +7,7 @@ use prost::Message as _;
 
 use super::VERSION;
 use super::command::{Change, Command, DecodeError, Reply};
+use super::joining::{Authority, Joining, TokenEntry};
 use super::masters::{MasterEntry, Masters};
 use crate::api::{registry as wire, v1};
 use crate::base::id::{AgentId, FrameworkId, NodeId};
@@ -60,6 +61,7 @@ pub struct State {
     frameworks: Arc<BTreeMap<FrameworkId, FrameworkEntry>>,
     service: Arc<model::State>,
     masters: Arc<Masters>,
+    joining: Arc<Joining>,
 }
 
 impl State {
@@ -114,6 +116,17 @@ impl State {
         self.masters.is_removed(id)
     }
 
+    /// The authority of the cluster; none while it has one master for ever.
+    #[must_use]
+    pub fn authority(&self) -> Option<&Authority> {
+        self.joining.authority.as_ref()
+    }
+
+    /// The join tokens, under the SHA-256 of their secrets.
+    pub fn tokens(&self) -> impl Iterator<Item = (&[u8], &TokenEntry)> {
+        self.joining.tokens.iter().map(|(digest, entry)| (digest.as_slice(), entry))
+    }
+
     /// The service framework's part.
     #[must_use]
     pub fn service(&self) -> &Arc<model::State> {
@@ -139,6 +152,11 @@ impl State {
             Change::RemoveFramework { framework_id } => self.remove_framework(&framework_id, time),
             Change::PutMasters { masters } => Arc::make_mut(&mut self.masters).put(masters),
             Change::RemoveMaster { id } => Arc::make_mut(&mut self.masters).remove(id),
+            Change::SetAuthority(authority) => Arc::make_mut(&mut self.joining).set_authority(authority),
+            Change::PutToken { digest, entry } => {
+                Arc::make_mut(&mut self.joining).put_token(digest, entry, time)
+            }
+            Change::SpendToken { digest } => Arc::make_mut(&mut self.joining).spend(&digest, time),
             Change::Service(command) => Reply::Service(Arc::make_mut(&mut self.service).apply(command, time)),
             Change::RaiseVersion(version) => {
                 self.version = self.version.max(version);
@@ -296,6 +314,11 @@ impl State {
             frameworks: frameworks.collect(),
             service: Some(self.service.encode()),
             masters: self.masters.to_wire(),
+            authority: self.joining.authority.as_ref().map(|authority| wire::Authority {
+                certificate: authority.certificate.clone(),
+                key: authority.key.clone(),
+            }),
+            tokens: self.joining.tokens_to_wire(),
         };
         snapshot.encode_to_vec()
     }
@@ -350,6 +373,7 @@ impl State {
             frameworks: Arc::new(frameworks),
             service: Arc::new(service),
             masters: Arc::new(Masters::from_wire(snapshot.masters)?),
+            joining: Arc::new(Joining::from_wire(snapshot.authority, snapshot.tokens)),
         })
     }
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{Change, Command, Reply, Standing, State};
+use super::{Authority, Change, Command, MasterEntry, Reply, Standing, State, TokenEntry};
 use crate::api::v1;
-use crate::base::id::{AgentId, FrameworkId};
+use crate::base::id::{AgentId, FrameworkId, NodeId};
 use crate::base::time::Timestamp;
 
 fn agent(number: u8) -> Arc<v1::AgentInfo> {
@@ -41,7 +41,71 @@ fn any_change() -> impl Strategy<Value = Change> {
         }),
         framework_id.prop_map(|framework_id| Change::RemoveFramework { framework_id }),
         (0..3_u32).prop_map(Change::RaiseVersion),
+        prop::collection::vec((1..5_u64, "[a-z]{0,3}"), 0..3).prop_map(|masters| Change::PutMasters {
+            masters: masters.into_iter().map(|(id, text)| (node(id), master(&text))).collect()
+        }),
+        (1..5_u64).prop_map(|id| Change::RemoveMaster { id: node(id) }),
+        "[a-z]{1,4}".prop_map(|key| Change::SetAuthority(Authority { certificate: "c".into(), key })),
+        (0..3_u8, any::<bool>(), any::<bool>(), proptest::option::of(0..40_i64)).prop_map(
+            |(digest, for_masters, once, expires)| Change::PutToken {
+                digest: vec![digest],
+                entry: token(for_masters, once, expires),
+            }
+        ),
+        (0..3_u8).prop_map(|digest| Change::SpendToken { digest: vec![digest] }),
     ]
+}
+
+fn node(id: u64) -> NodeId {
+    NodeId::new(id).expect("not zero")
+}
+
+fn master(text: &str) -> MasterEntry {
+    MasterEntry { peer_address: text.to_owned(), max_command_version: 3, ..Default::default() }
+}
+
+fn token(for_masters: bool, once: bool, expires: Option<i64>) -> TokenEntry {
+    TokenEntry { for_masters, expires: expires.map(Timestamp::from_nanos), once, spent: false }
+}
+
+#[test]
+fn a_removed_master_stays_out_and_the_last_one_stays() {
+    let mut state = State::default();
+    let masters = vec![(node(1), master("a:1")), (node(2), master("b:1"))];
+    assert_eq!(apply(&mut state, Change::PutMasters { masters }), Reply::Done);
+    assert_eq!(apply(&mut state, Change::RemoveMaster { id: node(1) }), Reply::Done);
+    assert!(state.is_removed_master(node(1)) && state.master(node(1)).is_none());
+    let again = vec![(node(1), master("a:1")), (node(3), master("c:1"))];
+    assert!(matches!(apply(&mut state, Change::PutMasters { masters: again }), Reply::Refused(_)));
+    assert!(state.master(node(3)).is_none(), "a part of a refused change was done");
+    assert!(matches!(apply(&mut state, Change::RemoveMaster { id: node(9) }), Reply::Refused(_)));
+    assert!(matches!(apply(&mut state, Change::RemoveMaster { id: node(2) }), Reply::Refused(_)));
+    assert_eq!(State::restore(&state.snapshot()), Ok(state));
+}
+
+#[test]
+fn a_token_admits_as_often_and_as_long_as_it_says() {
+    let mut state = State::default();
+    let put = |digest: u8, entry| Change::PutToken { digest: vec![digest], entry };
+    for (digest, entry) in [(1, token(true, true, None)), (2, token(false, false, Some(7)))] {
+        assert_eq!(apply(&mut state, put(digest, entry)), Reply::Done);
+    }
+    let mut spend = |digest: u8, time: i64| {
+        let change = Change::SpendToken { digest: vec![digest] };
+        state.apply(Command { time: Timestamp::from_nanos(time), change }) == Reply::Done
+    };
+    assert!(spend(1, 5) && !spend(1, 5), "once");
+    assert!(spend(2, 5) && spend(2, 6) && !spend(2, 7), "until it expires");
+    assert!(!spend(3, 5), "never made");
+}
+
+#[test]
+fn the_authority_is_set_once_and_not_shown() {
+    let mut state = State::default();
+    let authority = |key: &str| Change::SetAuthority(Authority { certificate: "c".into(), key: key.into() });
+    assert_eq!(apply(&mut state, authority("secret")), Reply::Done);
+    assert!(matches!(apply(&mut state, authority("other")), Reply::Refused(_)));
+    assert!(!format!("{state:?}").contains("secret"));
 }
 
 proptest! {
