@@ -22,11 +22,11 @@ type Echoes = mpsc::Sender<Result<ConsensusEcho, Status>>;
 pub(super) async fn receive(
     shared: Arc<Shared>,
     desk: Arc<dyn Desk>,
-    hello: Hello,
+    (hello, answers): (Hello, bool),
     frames: Streaming<ConsensusFrame>,
     echoes: Echoes,
 ) {
-    let (peer, serial) = shared.incoming_began(&hello);
+    let (peer, serial) = shared.incoming_began(&hello, answers);
     let receiver = Receiver { shared: &shared, desk: &*desk, from: hello.node_id, echoes };
     if let Err(status) = receiver.read(frames).await {
         tracing::info!(peer = %hello.node_id, %status, "a connection from a master ended");

@@ -33,7 +33,9 @@ pub(super) const FORWARD_POOL: usize = 16;
 /// Frames between a sender and its connection: few, for what waits here cannot be taken back.
 pub(super) const FRAMES: usize = 4;
 
-/// Connections that may exist without a certificate, or still shake hands.
+/// Handshakes at a time; more wait in the system's queue, as when all agents come back at once.
+pub(super) const HANDSHAKES: usize = 256;
+/// Connections without a certificate at a time; more are turned away.
 pub(super) const STRANGERS: usize = 64;
 /// How long a connection without a certificate may last: joining takes one request.
 pub(super) const STRANGER_LIFE: Duration = Duration::from_secs(60);

@@ -1,7 +1,7 @@
 //! The one listener: it shakes hands, learns from the certificate who calls, and serves HTTP/2.
 //!
-//! Whoever has no certificate may only join; such connections and unfinished handshakes are few and
-//! short-lived, so that strangers cannot use the listener up.
+//! Whoever has no certificate may only join; such connections are few and short-lived, and handshakes
+//! have a time limit, so that strangers cannot use the listener up.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -22,8 +22,8 @@ use super::credentials::{Credentials, server_config};
 use super::desk::Desk;
 use super::error::CertificateError;
 use super::limits::{
-    AGENT_MESSAGE_BYTES, CONNECT_TIMEOUT, ENVELOPE_BYTES, FORWARD_BYTES, KEEP_ALIVE, MESSAGE_BYTES,
-    SHORT_BYTES, STRANGER_LIFE, STRANGERS, STREAMS,
+    AGENT_MESSAGE_BYTES, CONNECT_TIMEOUT, ENVELOPE_BYTES, FORWARD_BYTES, HANDSHAKES, KEEP_ALIVE,
+    MESSAGE_BYTES, SHORT_BYTES, STRANGER_LIFE, STRANGERS, STREAMS,
 };
 use super::name::PeerName;
 use super::network::WireNetwork;
@@ -38,6 +38,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct PeerServer {
     service: Arc<Service>,
     tls: TlsAcceptor,
+    handshakes: Arc<Semaphore>,
     strangers: Arc<Semaphore>,
 }
 
@@ -54,7 +55,8 @@ impl PeerServer {
     ) -> Result<Self, CertificateError> {
         let tls = TlsAcceptor::from(Arc::new(server_config(&credentials)?));
         let service = Arc::new(Service { credentials, desk, network: network.shared().clone() });
-        Ok(Self { service, tls, strangers: Arc::new(Semaphore::new(STRANGERS)) })
+        let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+        Ok(Self { service, tls, handshakes, strangers: Arc::new(Semaphore::new(STRANGERS)) })
     }
 
     /// Serves until `shutdown`; then every connection ends at once.
@@ -65,14 +67,10 @@ impl PeerServer {
             let accepted = tokio::select! {
                 () = &mut shutdown => break,
                 Some(_) = connections.join_next() => continue,
-                accepted = listener.accept() => accepted,
+                accepted = self.accept(&listener) => accepted,
             };
             match accepted {
-                Ok((stream, from)) => {
-                    let Ok(permit) = self.strangers.clone().try_acquire_owned() else {
-                        tracing::warn!(%from, "too many strangers at the peer listener: turned away");
-                        continue;
-                    };
+                Ok((stream, permit)) => {
                     connections.spawn(self.clone().connection(stream, permit));
                 }
                 Err(error) => {
@@ -84,7 +82,13 @@ impl PeerServer {
         connections.shutdown().await;
     }
 
-    async fn connection(self, stream: TcpStream, permit: OwnedSemaphorePermit) {
+    /// The next connection, once there is room for its handshake.
+    async fn accept(&self, listener: &TcpListener) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
+        let permit = self.handshakes.clone().acquire_owned().await.map_err(std::io::Error::other)?;
+        Ok((listener.accept().await?.0, permit))
+    }
+
+    async fn connection(self, stream: TcpStream, handshake: OwnedSemaphorePermit) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a peer is gone already");
             return;
@@ -110,10 +114,16 @@ impl PeerServer {
                 }
             },
         };
+        drop(handshake);
         if caller.is_some() {
-            drop(permit);
             self.http(tls, caller).await;
-        } else if tokio::time::timeout(STRANGER_LIFE, self.http(tls, None)).await.is_err() {
+            return;
+        }
+        let Ok(_permit) = self.strangers.try_acquire() else {
+            tracing::warn!("too many strangers at the peer listener: turned away");
+            return;
+        };
+        if tokio::time::timeout(STRANGER_LIFE, self.http(tls, None)).await.is_err() {
             tracing::info!("a connection without a certificate lasted too long");
         }
     }

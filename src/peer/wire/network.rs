@@ -48,9 +48,15 @@ impl WireNetwork {
         for (id, address) in peers.iter().filter(|(id, _)| **id != own) {
             let peer = self.shared.peer(*id);
             peer.give(address);
-            self.shared.keep(&peer);
+            self.shared.settle(&peer);
         }
-        self.shared.lock().retain(|id, peer| peers.contains_key(id) || !peer.let_go());
+        let others: Vec<Arc<Peer>> = {
+            let known = self.shared.lock();
+            known.values().filter(|peer| !peers.contains_key(&peer.id)).cloned().collect()
+        };
+        for peer in others {
+            self.shared.demote(&peer);
+        }
     }
 
     /// How long a message to a peer and back takes, as last measured.
@@ -109,42 +115,60 @@ impl Shared {
 
     /// A peer opened a connection. One that was not known is dialled while it lasts: whoever is behind
     /// must be able to answer the leader.
-    pub(super) fn incoming_began(self: &Arc<Self>, hello: &Hello) -> (Arc<Peer>, u64) {
+    pub(super) fn incoming_began(self: &Arc<Self>, hello: &Hello, answers: bool) -> (Arc<Peer>, u64) {
         let peer = self.peer(hello.node_id);
         peer.advertise(&hello.peer_address);
         let serial = {
             let mut state = peer.lock();
             state.serial += 1;
-            state.incoming = Some(state.serial);
+            state.incoming = Some(Incoming { serial: state.serial, answers });
             state.is_armed = true;
             state.serial
         };
-        self.keep(&peer);
+        self.settle(&peer);
         peer.wake.notify_one();
         (peer, serial)
     }
 
     /// A connection that a peer opened is over.
-    pub(super) async fn incoming_ended(&self, peer: &Peer, serial: u64) {
+    pub(super) async fn incoming_ended(self: &Arc<Self>, peer: &Arc<Peer>, serial: u64) {
         let broken = {
             let mut state = peer.lock();
-            if state.incoming != Some(serial) {
+            if state.incoming.as_ref().is_none_or(|incoming| incoming.serial != serial) {
                 return;
             }
             state.incoming = None;
             state.broken(peer.id)
         };
-        self.forget_stranger(peer);
+        self.settle(peer);
         if let Some(event) = broken {
             self.report(event).await;
         }
     }
 
-    /// Lets go of a peer that nobody named and that has gone.
-    fn forget_stranger(&self, peer: &Peer) {
+    /// A peer is no master any more as far as we were told. What we said to it as to one ends.
+    fn demote(self: &Arc<Self>, peer: &Arc<Peer>) {
+        if peer.lock().given.take().is_some() {
+            peer.end_task();
+        }
+        self.settle(peer);
+    }
+
+    /// Dials a peer if it is to be dialled, else lets it go.
+    fn settle(self: &Arc<Self>, peer: &Arc<Peer>) {
+        // The map first, always.
         let mut peers = self.lock();
-        let is_stranger = peer.lock().given.is_none();
-        if is_stranger && peer.let_go() {
+        let (is_wanted, is_here) = {
+            let state = peer.lock();
+            let is_calling = state.incoming.as_ref().is_some_and(|incoming| !incoming.answers);
+            (state.given.is_some() || is_calling, state.incoming.is_some())
+        };
+        if is_wanted {
+            self.keep(peer);
+            return;
+        }
+        peer.end_task();
+        if !is_here && peers.get(&peer.id).is_some_and(|known| Arc::ptr_eq(known, peer)) {
             peers.remove(&peer.id);
         }
     }
@@ -185,12 +209,20 @@ struct PeerState {
     /// To the connection that we opened, while it stands.
     queue: Option<Queue>,
     /// The newest connection that it opened, while it stands.
-    incoming: Option<u64>,
+    incoming: Option<Incoming>,
     serial: u64,
     /// A connection began since a break was last reported.
     is_armed: bool,
     round_trip: Duration,
     task: Option<AbortHandle>,
+}
+
+/// A connection that a peer opened.
+#[derive(Debug)]
+struct Incoming {
+    serial: u64,
+    /// It is there only because we dialled the peer.
+    answers: bool,
 }
 
 impl PeerState {
@@ -255,20 +287,16 @@ impl Peer {
         self.lock().round_trip = round_trip;
     }
 
-    /// Lets go of a peer that is no master any more; not while it speaks to us.
-    fn let_go(&self) -> bool {
-        let mut state = self.lock();
-        state.given = None;
-        if state.incoming.is_some() {
-            return false;
-        }
-        drop(state);
-        self.end_task();
-        true
+    /// Nobody told us of it.
+    pub(super) fn is_stranger(&self) -> bool {
+        self.lock().given.is_none()
     }
 
+    /// Ends our connection to it, and the attempts at one.
     fn end_task(&self) {
-        if let Some(task) = self.lock().task.take() {
+        let mut state = self.lock();
+        state.queue = None;
+        if let Some(task) = state.task.take() {
             task.abort();
         }
     }
@@ -345,5 +373,33 @@ impl Queue {
     /// The snapshot is over. False when there was none.
     pub(super) fn end_snapshot(&self) -> bool {
         self.has_snapshot.swap(false, Ordering::AcqRel)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_is_bounded_in_messages_bytes_and_snapshots() {
+        let (queue, mut waiting) = Queue::new();
+        for _ in 0..QUEUE_MESSAGES {
+            queue.push(Frame::Message(vec![1])).expect("room");
+        }
+        assert_eq!(queue.push(Frame::Message(vec![1])), Err(SendError::Full));
+        while let Ok(taken) = waiting.try_recv() {
+            assert_eq!(taken.frame, Frame::Message(vec![1]));
+            queue.took(1);
+        }
+        for _ in 0..QUEUE_BYTES / MESSAGE_BYTES {
+            queue.push(Frame::Message(vec![0; MESSAGE_BYTES])).expect("room");
+        }
+        assert_eq!(queue.push(Frame::Message(vec![1])), Err(SendError::Full));
+        assert_eq!(queue.push(Frame::Message(vec![0; MESSAGE_BYTES + 1])), Err(SendError::Full));
+        let snapshot = Frame::Snapshot { header: vec![1], data: vec![2] };
+        queue.push(snapshot.clone()).expect("bytes do not count for it");
+        assert_eq!(queue.push(snapshot.clone()), Err(SendError::Full));
+        assert!(queue.end_snapshot());
+        queue.push(snapshot).expect("the last one is over");
     }
 }

@@ -91,7 +91,8 @@ async fn greet(shared: &Shared, peer: &Peer, address: &str) -> Result<Greeted, C
         .map_err(|error| broken(error.to_string()))?;
     let mut connection = open(address, Some(&shared.credentials), verifier, SHORT_BYTES).await?;
     let (frames, outgoing) = mpsc::channel(FRAMES);
-    let opening = Opening { hello: Some(shared.hello().into()), to: peer.id.get() };
+    let answers = peer.is_stranger();
+    let opening = Opening { hello: Some(shared.hello().into()), to: peer.id.get(), answers };
     // The queue is empty: this cannot fail.
     let _ = frames.try_send(ConsensusFrame { frame: Some(consensus_frame::Frame::Opening(opening)) });
     let asked = Instant::now();

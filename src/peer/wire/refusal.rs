@@ -88,19 +88,22 @@ pub(super) fn call_error(address: &str, status: &Status) -> CallError {
     }
 }
 
-/// A connection that ended: the most telling of the nested reasons decides.
+/// How the TLS library begins what it says of an alert from the other side.
+const ALERT: &str = "received fatal alert: ";
+
+/// A connection that ended. In TLS 1.3 the other side judges our certificate after the handshake: its
+/// alert comes in place of an answer (or, if its socket was closed too quickly, not at all).
 fn broken(address: &str, status: &Status) -> CallError {
     let address = address.to_owned();
     let mut reason = status.message().to_owned();
     let mut cause = status.source();
     while let Some(error) = cause {
         reason = format!("{reason}: {error}");
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if let Some(rustls::Error::AlertReceived(alert)) = inner.and_then(|inner| inner.downcast_ref()) {
-            let reason = format!("it does not accept our certificate ({alert:?})");
-            return CallError::Untrusted { address, reason };
-        }
         cause = error.source();
+    }
+    if let Some((_, alert)) = reason.split_once(ALERT) {
+        let reason = format!("it does not accept our certificate ({alert})");
+        return CallError::Untrusted { address, reason };
     }
     CallError::Broken { address, reason }
 }

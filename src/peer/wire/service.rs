@@ -102,7 +102,7 @@ impl Wire for Service {
         // The receiver is at hand: this cannot fail.
         let _ = echoes.try_send(Ok(ConsensusEcho { echo: Some(answer) }));
         let (network, desk) = (self.network.clone(), self.desk.clone());
-        tokio::spawn(inbound::receive(network, desk, hello, frames, echoes));
+        tokio::spawn(inbound::receive(network, desk, (hello, opening.answers), frames, echoes));
         Ok(Response::new(ReceiverStream::new(outgoing)))
     }
 

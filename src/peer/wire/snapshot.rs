@@ -38,7 +38,9 @@ impl Departure {
 pub(super) struct Arrival {
     message: Bytes,
     length: usize,
-    crc32c: u32,
+    /// Checksum of the whole as announced, and of what is here.
+    announced: u32,
+    found: u32,
     data: Vec<u8>,
 }
 
@@ -53,7 +55,7 @@ impl Arrival {
         if header.message.len() > MESSAGE_BYTES {
             return Err(format!("the snapshot's message is larger than {MESSAGE_BYTES} bytes"));
         }
-        Ok(Self { message: header.message, length, crc32c: header.crc32c, data: Vec::new() })
+        Ok(Self { message: header.message, length, announced: header.crc32c, found: 0, data: Vec::new() })
     }
 
     /// Takes a piece. The last one gives back whether all is well.
@@ -64,11 +66,12 @@ impl Arrival {
         if chunk.is_empty() && self.length > 0 {
             return Err("the snapshot has an empty piece".to_owned());
         }
+        self.found = crc32c::crc32c_append(self.found, chunk);
         self.data.extend_from_slice(chunk);
         if self.data.len() < self.length {
             return Ok(false);
         }
-        if crc32c::crc32c(&self.data) != self.crc32c {
+        if self.found != self.announced {
             return Err("the snapshot was damaged on its way (its checksum differs)".to_owned());
         }
         Ok(true)

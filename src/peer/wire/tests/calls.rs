@@ -46,7 +46,8 @@ async fn every_call_but_join_needs_a_certificate_of_this_cluster() {
     assert!(refused(&nobody).contains("needs a certificate"), "{nobody}");
     let foreign = credentials(&super::support::authority(), Role::Master, 2);
     let foreign = ask(&node, Some(&foreign)).await.expect_err("another authority");
-    assert!(foreign.to_string().contains("does not accept our certificate"), "{foreign}");
+    // The alert may be lost with the socket.
+    assert!(matches!(foreign, CallError::Untrusted { .. } | CallError::Broken { .. }), "{foreign}");
     let elsewhere = PeerName { cluster_id: "c2".to_owned(), ..name(Role::Master, 2) };
     let elsewhere = Credentials::new(Identity::issue(&authority, &elsewhere, now()).expect("signed"));
     let elsewhere_error = ask(&node, Some(&elsewhere)).await.expect_err("another cluster");

@@ -29,7 +29,7 @@ impl Raw {
         let own = credentials(&authority, Role::Master, 2);
         let mut connection = raw(&node.address, Some(&own), &own.identity()).await.expect("a connection");
         let (frames, outgoing) = mpsc::channel(4);
-        let opening = Opening { hello: Some(hello.into()), to };
+        let opening = Opening { hello: Some(hello.into()), to, answers: false };
         let first = ConsensusFrame { frame: Some(consensus_frame::Frame::Opening(opening)) };
         frames.send(first).await.expect("there is room");
         let call = connection.client.consensus(ReceiverStream::new(outgoing));
@@ -99,7 +99,7 @@ async fn a_frame_that_is_too_large_ends_the_stream() {
 async fn a_second_hello_ends_the_stream() {
     let mut raw = Raw::open(hello(2), 1).await;
     raw.echo().await.expect("a hello");
-    let opening = Opening { hello: Some(hello(3).into()), to: 1 };
+    let opening = Opening { hello: Some(hello(3).into()), to: 1, answers: false };
     raw.send(consensus_frame::Frame::Opening(opening)).await;
     raw.echo().await.expect_err("refused");
     assert_eq!(raw.node.desk.lock().hellos.len(), 1);

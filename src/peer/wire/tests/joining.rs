@@ -8,8 +8,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use super::support::{Node, authority, hello, id, identity, now, soon};
+use super::support::{Node, authority, hello, id, identity, now, raw, soon};
 use crate::peer::wire::credentials::provider;
+use crate::peer::wire::limits::STRANGERS;
+use crate::peer::wire::proto::LeaderRequest;
 use crate::peer::wire::{
     Authority, CallError, Credentials, Dialler, Hello, Identity, JoinRequest, KeyRequest, Refusal, Role,
     Token, join, secret_digest,
@@ -88,6 +90,25 @@ async fn nobody_there_is_said_clearly() {
     let error = join(&address, &token, request(Role::Master, 7), now()).await.expect_err("nobody");
     assert!(matches!(&error, CallError::Unreachable { .. }), "{error}");
     assert!(error.to_string().starts_with(&address), "{error}");
+}
+
+#[tokio::test]
+async fn strangers_cannot_use_the_listener_up() {
+    let (node, token) = open_house().await;
+    let own = node.credentials.identity();
+    let mut strangers = Vec::new();
+    for _ in 0..STRANGERS {
+        let mut connection = raw(&node.address, None, &own).await.expect("a connection");
+        connection.client.leader(LeaderRequest {}).await.expect_err("no certificate");
+        strangers.push(connection);
+    }
+    let error = join(&node.address, &token, request(Role::Agent, 7), now()).await.expect_err("too many");
+    assert!(matches!(error, CallError::Broken { .. }), "{error}");
+    let member = Dialler::new(node.credentials.clone());
+    member.leader(&node.address).await.expect("a certificate opens the door");
+    strangers.clear();
+    let again = async { while join(&node.address, &token, request(Role::Agent, 7), now()).await.is_err() {} };
+    soon("room", again).await;
 }
 
 /// A TLS server with a leaf of the thief's authority, and the real authority's certificate beside it.

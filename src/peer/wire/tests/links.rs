@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::support::{Node, authority, id, identity, message, until};
 use crate::peer::link::{Event, Frame, Network as _, SendError};
+use crate::peer::wire::limits::EVENTS;
 use crate::peer::wire::{Authority, Faults, Role};
 
 async fn pair(faults: &Faults) -> (Authority, Node, Node) {
@@ -128,15 +129,16 @@ async fn a_removed_master_learns_it() {
 async fn a_reader_that_rests_stops_the_sender_and_loses_nothing() {
     let (_, one, mut two) = pair(&Faults::default()).await;
     let mut sent = 0_u32;
-    // Far more than what all queues and buffers on the way hold.
-    until("the queue is full", || {
-        let mut frame = vec![0; 64 << 10];
+    let mut send = || {
+        let mut frame = vec![0; 1 << 10];
         frame[..4].copy_from_slice(&sent.to_be_bytes());
-        match one.network.send(id(2), Frame::Message(frame)) {
-            Ok(()) => sent += 1,
-            Err(error) => return error == SendError::Full,
-        }
-        false
+        one.network.send(id(2), Frame::Message(frame)).map(|()| sent += 1)
+    };
+    // Until nothing moves any more: all queues and buffers on the way are full.
+    until("everything is full", || {
+        let first = send();
+        while send().is_ok() {}
+        first == Err(SendError::Full)
     })
     .await;
     for number in 0..sent {
@@ -165,4 +167,19 @@ async fn a_cut_link_loses_one_direction_until_it_heals() {
     one.network.send(id(2), message("late")).expect("connected");
     assert_eq!(two.event().await, Event::Received { from: id(1), frame: message("late") });
     assert!(sent.elapsed() >= Duration::from_millis(30));
+}
+
+#[tokio::test]
+async fn a_snapshot_on_its_way_when_the_link_breaks_has_not_arrived() {
+    let (_, mut one, mut two) = pair(&Faults::default()).await;
+    // The reader of two's events rests, so that the snapshot cannot be handed over.
+    for _ in 0..=EVENTS {
+        one.network.send(id(2), message("before")).expect("there is room");
+    }
+    one.network.send(id(2), Frame::Snapshot { header: vec![1], data: vec![2] }).expect("there is room");
+    two.stop_listening().await;
+    let to = id(2);
+    assert_eq!(one.event().await, Event::SnapshotSent { to, arrived: false });
+    assert_eq!(one.event().await, Event::Unreachable { to });
+    assert!(matches!(one.event().await, Event::Broken { .. }));
 }
