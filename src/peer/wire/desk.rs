@@ -121,7 +121,7 @@ pub trait Desk: Send + Sync {
     fn renew(&self, peer: PeerName, csr: Vec<u8>) -> BoxFuture<'_, Result<String, Refusal>>;
 
     /// An agent connects. What it says must be about the node of its certificate: the desk checks ids
-    /// of agents, which the wire does not know.
+    /// of agents, which the wire does not know, and it ends the stream of a node that is removed.
     ///
     /// # Errors
     /// This node does not lead, or the agent is not welcome.

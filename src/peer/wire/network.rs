@@ -186,6 +186,12 @@ impl Shared {
         }
     }
 
+    /// Whether a peer is dialled; none when nothing of it is kept.
+    #[cfg(test)]
+    pub(super) fn is_dialled(&self, id: NodeId) -> Option<bool> {
+        self.lock().get(&id).map(|peer| peer.lock().task.is_some())
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Arc<Peer>>> {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -33,10 +33,14 @@ pub(super) async fn keep(shared: Arc<Shared>, peer: Arc<Peer>) {
             continue;
         };
         let mut stood = false;
+        let began = Instant::now();
         let error = Box::pin(attempt(&shared, &peer, &address, &mut stood)).await;
         if stood {
             failures = 0;
-            backoff.reset();
+            // One that breaks at once, again and again, is no reason for haste.
+            if began.elapsed() > RETRY.1 {
+                backoff.reset();
+            }
         } else {
             failures += 1;
         }

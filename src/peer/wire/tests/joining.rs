@@ -63,6 +63,14 @@ async fn a_wrong_secret_is_refused() {
 }
 
 #[tokio::test]
+async fn a_certificate_for_somebody_else_is_not_taken() {
+    let (node, token) = open_house().await;
+    node.desk.lock().mixes_up = true;
+    let error = join(&node.address, &token, request(Role::Master, 7), now()).await.expect_err("not ours");
+    assert!(error.to_string().contains("not for mesita://c1/master/0000000000000007"), "{error}");
+}
+
+#[tokio::test]
 async fn an_agent_that_plays_a_master_is_not_trusted() {
     let authority = authority();
     let node = Node::start(identity(&authority, Role::Agent, 1)).await;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::support::{Node, authority, id, identity, message, until};
+use super::support::{Node, authority, hello, id, identity, message, until};
 use crate::peer::link::{Event, Frame, Network as _, SendError};
 use crate::peer::wire::limits::EVENTS;
-use crate::peer::wire::{Authority, Faults, Role};
+use crate::peer::wire::{Authority, Faults, Hello, Role};
 
 async fn pair(faults: &Faults) -> (Authority, Node, Node) {
     let authority = authority();
@@ -182,4 +182,24 @@ async fn a_snapshot_on_its_way_when_the_link_breaks_has_not_arrived() {
     assert_eq!(one.event().await, Event::SnapshotSent { to, arrived: false });
     assert_eq!(one.event().await, Event::Unreachable { to });
     assert!(matches!(one.event().await, Event::Broken { .. }));
+}
+
+#[tokio::test]
+async fn a_connection_that_only_answers_is_not_answered() {
+    let authority = authority();
+    let one = Node::start(identity(&authority, Role::Master, 1)).await;
+    let shared = one.network.shared();
+    let calling = |number| Hello { peer_address: "127.0.0.1:1".to_owned(), ..hello(number) };
+    let (answering, serial) = shared.incoming_began(&calling(2), true);
+    assert_eq!(shared.is_dialled(id(2)), Some(false));
+    let (_, newer) = shared.incoming_began(&calling(2), false);
+    assert_eq!(shared.is_dialled(id(2)), Some(true));
+    shared.incoming_ended(&answering, serial).await;
+    assert_eq!(shared.is_dialled(id(2)), Some(true), "an older connection does not matter");
+    one.network.set_peers(BTreeMap::from([(id(3), "127.0.0.1:1".to_owned())]));
+    assert_eq!((shared.is_dialled(id(2)), shared.is_dialled(id(3))), (Some(true), Some(true)));
+    one.network.set_peers(BTreeMap::new());
+    assert_eq!((shared.is_dialled(id(2)), shared.is_dialled(id(3))), (Some(true), None));
+    shared.incoming_ended(&answering, newer).await;
+    assert_eq!(shared.is_dialled(id(2)), None);
 }

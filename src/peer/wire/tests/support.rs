@@ -89,6 +89,8 @@ pub(super) struct DeskState {
     pub joins: Vec<JoinAsk>,
     /// Signs for those who join with this secret.
     pub authority: Option<(Authority, Digest)>,
+    /// Certifies somebody else than who joins.
+    pub mixes_up: bool,
     pub leads: bool,
     pub agents: Option<mpsc::UnboundedSender<(PeerName, AgentStream)>>,
     pub forwarded: Vec<(PeerName, ForwardRequest)>,
@@ -129,7 +131,8 @@ impl Desk for TestDesk {
             if !is_right {
                 return Err(Refusal::Refused("the join token is not valid".to_owned()));
             }
-            let name = name(ask.role, ask.hello.node_id.get());
+            let mistake = u64::from(self.lock().mixes_up);
+            let name = name(ask.role, ask.hello.node_id.get() + mistake);
             let certificate = self.sign(&name, &ask.csr)?;
             let masters = BTreeMap::from([(id(1), "node-1:5052".to_owned())]);
             Ok(Joined { certificate, cluster_id: "c1".to_owned(), masters })
