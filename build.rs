@@ -54,6 +54,22 @@ fn main() -> Result<(), Box<dyn Error>> {
         .enable_type_names()
         .include_file("messages.rs")
         .compile_fds(without_deprecation(descriptors))?;
+    if std::env::var_os("CARGO_FEATURE_TLS").is_some() {
+        write_wire()?;
+    }
+    Ok(())
+}
+
+/// The messages and stubs of the service between nodes, in a file of their own.
+fn write_wire() -> Result<(), Box<dyn Error>> {
+    let wire = Path::new(PROTO_ROOT).join("mesita/wire.proto");
+    tonic_prost_build::configure()
+        .build_transport(false)
+        .btree_map(".")
+        .bytes(".mesita.wire")
+        .extern_path(".mesita.peer", "crate::api::peer")
+        .extern_path(".mesos.v1", "crate::api::v1")
+        .compile_fds(protox::compile([wire], [PROTO_ROOT])?)?;
     Ok(())
 }
 

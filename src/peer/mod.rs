@@ -4,5 +4,7 @@
 
 mod link;
 pub mod memory;
+#[cfg(feature = "tls")]
+pub mod wire;
 
 pub use link::{Event, Frame, Network, SendError};

@@ -1,0 +1,7 @@
+//! Over real sockets on loopback.
+
+mod calls;
+mod consensus;
+mod joining;
+mod links;
+mod support;
