@@ -20,6 +20,8 @@ pub const AGENT_PORT: u16 = 5051;
 pub const DEFAULT_AGENT_PORT: i32 = 5051;
 /// Default port of Marathon's API.
 pub const MARATHON_PORT: u16 = 8080;
+/// Default port of what other nodes connect to.
+pub const PEER_PORT: u16 = 5052;
 
 /// Where to listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +65,8 @@ pub struct NodeConfig {
     /// What others are told this host is called; by default the address that is listened on, or the host's
     /// own name where that is every address.
     pub advertise: Option<String>,
+    /// How this node meets others; none: it is a cluster by itself.
+    pub peers: Option<PeerConfig>,
     /// Where state lives.
     pub data_dir: DataDir,
     /// Number of masters in this process.
@@ -89,6 +93,44 @@ pub struct NodeConfig {
     pub stop_deadline: Duration,
 }
 
+/// How a node that is a process of its own meets the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerConfig {
+    /// Where other nodes connect.
+    pub listen: Listen,
+    /// `HOST:PORT` that others are told; the listener's address when absent.
+    pub advertise: Option<String>,
+    /// How it begins.
+    pub begin: Begin,
+}
+
+/// How a node begins.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Begin {
+    /// With what its data directory holds.
+    Again,
+    /// As the first node of a new cluster.
+    Bootstrap,
+    /// In a cluster that exists.
+    Join {
+        /// Peer address of one of its masters.
+        address: String,
+        /// A join token.
+        token: String,
+    },
+}
+
+impl std::fmt::Debug for Begin {
+    /// Without the token.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Again => f.write_str("Again"),
+            Self::Bootstrap => f.write_str("Bootstrap"),
+            Self::Join { address, .. } => write!(f, "Join({address}, ***)"),
+        }
+    }
+}
+
 impl NodeConfig {
     /// Everything on loopback with default ports, ephemeral, one agent with what the host has.
     #[must_use]
@@ -100,6 +142,7 @@ impl NodeConfig {
             marathon: listen(MARATHON_PORT),
             hostnames: Vec::new(),
             advertise: None,
+            peers: None,
             data_dir: DataDir::Ephemeral,
             masters: 1,
             agents: 1,

@@ -67,6 +67,12 @@ impl Data {
         self.is_ephemeral
     }
 
+    /// Whether a registry was kept here.
+    #[cfg(feature = "tls")]
+    pub(super) fn has_registry(&self) -> bool {
+        self.root.join(REGISTRY).exists()
+    }
+
     /// The part of one of several masters.
     pub(super) fn of_master(&self, number: usize) -> Self {
         let root = self.root.join(format!("{MASTER}{number}"));

@@ -14,7 +14,7 @@ use crate::base::address::host_port;
 use crate::base::clock::SystemClock;
 use crate::base::id::NodeId;
 use crate::base::spawn::{Fatal, Tasks};
-use crate::client::{MarathonApi, OperatorApi, SchedulerApi};
+use crate::client::{AgentPeer, MarathonApi, OperatorApi, SchedulerApi};
 use crate::config::{Listen, NodeConfig};
 use crate::peer::Network;
 use crate::peer::memory::Hub;
@@ -94,6 +94,8 @@ impl Environment {
 pub(super) struct MasterRole {
     pub(super) tasks: Tasks,
     pub(super) registry: Registry,
+    /// The leading master, as the agents of this node see it.
+    pub(super) agents: Arc<dyn AgentPeer>,
     /// Where it answers the Mesos API, and Marathon's.
     pub(super) addresses: (SocketAddr, SocketAddr),
 }
@@ -118,7 +120,7 @@ impl MasterRole {
         );
 
         environment.bound.lock().unwrap_or_else(PoisonError::into_inner).insert(number, addresses);
-        let (registry_config, others) = seat(environment, number, addresses);
+        let Placed { registry_config, others, remote } = place(environment, number, addresses).await?;
         let id = registry_config.id;
         let store = environment.store(number)?;
         let clock = &environment.clock;
@@ -149,9 +151,84 @@ impl MasterRole {
         let operator: Arc<dyn OperatorApi> = Arc::new(environment.leading.clone());
         let marathon: Arc<dyn MarathonApi> = Arc::new(environment.leading.clone());
         let router = server::router(scheduler, operator, marathon);
+        let (router, agents) = remote.open(&mut tasks, &registry, environment, router)?;
         serve(&mut tasks, "master server", master_listener, router.clone(), &config.hostnames);
         serve(&mut tasks, "marathon server", marathon_listener, router, &config.hostnames);
-        Ok(Self { tasks, registry, addresses })
+        Ok(Self { tasks, registry, agents, addresses })
+    }
+}
+
+/// A master's place in the cluster.
+struct Placed {
+    registry_config: RegistryConfig,
+    others: Option<Others>,
+    remote: Remote,
+}
+
+/// What is needed for masters that are processes of their own.
+enum Remote {
+    /// There are none.
+    Nowhere,
+    #[cfg(feature = "tls")]
+    Wire(Box<super::wire::Seat>),
+}
+
+impl Remote {
+    /// Begins to serve other nodes. Gives the router that asks the leader, and the leader as agents see it.
+    fn open(
+        self,
+        tasks: &mut Tasks,
+        registry: &Registry,
+        environment: &Environment,
+        router: axum::Router,
+    ) -> Result<(axum::Router, Arc<dyn AgentPeer>), StartError> {
+        let own: Arc<dyn AgentPeer> = Arc::new(environment.leading.clone());
+        match self {
+            Self::Nowhere => {
+                // Both are for masters elsewhere.
+                let _ = (tasks, registry);
+                Ok((router, own))
+            }
+            #[cfg(feature = "tls")]
+            Self::Wire(seat) => {
+                let leader = seat.serve(tasks, registry, own, router.clone(), &environment.clock)?;
+                Ok((server::forwarding(router, Arc::clone(&leader) as _), leader))
+            }
+        }
+    }
+}
+
+/// Who a master is, and its way to the others.
+async fn place(
+    environment: &Environment,
+    number: usize,
+    addresses: (SocketAddr, SocketAddr),
+) -> Result<Placed, StartError> {
+    #[cfg(feature = "tls")]
+    if let Some(peers) = &environment.config.peers {
+        let entry = entry(environment, addresses);
+        let taken = super::wire::take_seat(peers, &environment.data, &environment.clock, entry).await?;
+        let (seat, config, others) = taken;
+        let registry_config =
+            RegistryConfig { election_timeout: environment.config.election_timeout, ..config };
+        return Ok(Placed { registry_config, others: Some(others), remote: Remote::Wire(Box::new(seat)) });
+    }
+    let (registry_config, others) = seat(environment, number, addresses);
+    Ok(Placed { registry_config, others, remote: Remote::Nowhere })
+}
+
+/// What a master tells of itself; where other nodes connect is not known here.
+fn entry(environment: &Environment, addresses: (SocketAddr, SocketAddr)) -> MasterEntry {
+    let advertised = |address: SocketAddr| {
+        let host = listen::advertised(environment.config.advertise.as_deref(), address);
+        host_port(&host, address.port())
+    };
+    MasterEntry {
+        peer_address: String::new(),
+        master_address: advertised(addresses.0),
+        marathon_address: advertised(addresses.1),
+        max_command_version: VERSION,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }
 
@@ -160,7 +237,7 @@ fn of_number(listen: Listen, number: usize) -> Listen {
     Listen { required: listen.required && number == 0, ..listen }
 }
 
-/// Who a master is, and its way to the others.
+/// The same among masters of one process.
 fn seat(
     environment: &Environment,
     number: usize,
@@ -170,17 +247,7 @@ fn seat(
     let (Some(neighbours), Some(id)) = (&environment.neighbours, id_of(number)) else {
         return (alone, None);
     };
-    let advertised = |address: SocketAddr| {
-        let host = listen::advertised(environment.config.advertise.as_deref(), address);
-        host_port(&host, address.port())
-    };
-    let entry = MasterEntry {
-        peer_address: String::new(),
-        master_address: advertised(addresses.0),
-        marathon_address: advertised(addresses.1),
-        max_command_version: VERSION,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-    };
+    let entry = entry(environment, addresses);
     neighbours.told.send_modify(|told| drop(told.insert(id, entry)));
     let (network, events) = neighbours.hub.connect(id);
     let link = Link { network: network as Arc<dyn Network>, events };

@@ -6,11 +6,15 @@
 
 mod agents;
 mod data;
+#[cfg(feature = "tls")]
+mod desk;
 mod leading;
 mod listen;
 mod master;
 mod ports;
 mod start;
+#[cfg(feature = "tls")]
+mod wire;
 
 pub use listen::Addresses;
 pub use start::{Node, StartError};

@@ -16,7 +16,7 @@ use super::master::{self, MasterRole, Neighbours};
 use crate::base::chance::Chance;
 use crate::base::clock::SystemClock;
 use crate::base::spawn::{Fatal, Tasks};
-use crate::client::{MarathonApi, OperatorApi, SchedulerApi};
+use crate::client::{AgentPeer, MarathonApi, OperatorApi, SchedulerApi};
 use crate::config::NodeConfig;
 use crate::containerizer::ContainerizerError;
 use crate::registry::run::RegistryError;
@@ -62,6 +62,9 @@ pub enum StartError {
         "process tasks need the mesita program as their launcher: name it with Cluster::builder().launcher(PATH)"
     )]
     NoLauncher,
+    /// This node has no place among others.
+    #[error("{0}")]
+    Peer(String),
     /// Only a master that was ended can be started again.
     #[error("there is no master {0} that was ended")]
     NotEnded(usize),
@@ -137,7 +140,10 @@ impl Node {
         let for_agents = Environment {
             config: &config,
             data: &data,
-            master: Arc::new(leading.clone()),
+            master: masters.iter().flatten().next().map_or_else(
+                || Arc::new(leading.clone()) as Arc<dyn AgentPeer>,
+                |master| Arc::clone(&master.agents),
+            ),
             master_address,
             clock: Arc::clone(&clock),
         };

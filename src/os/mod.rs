@@ -3,6 +3,7 @@
 
 pub mod beneath;
 pub mod child;
+pub mod files;
 pub mod host;
 pub mod netns;
 pub mod processes;

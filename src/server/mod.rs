@@ -3,6 +3,8 @@
 
 mod agent;
 mod error;
+#[cfg(feature = "tls")]
+mod forward;
 mod guard;
 mod legacy;
 mod marathon;
@@ -20,6 +22,8 @@ use axum::http::{HeaderMap, Response, StatusCode, header};
 use axum::routing::MethodRouter;
 
 pub use agent::router as agent_router;
+#[cfg(feature = "tls")]
+pub use forward::{ToLeader, forwarding};
 pub use serve::{Limits, serve};
 
 use crate::client::{MarathonApi, OperatorApi, SchedulerApi};

@@ -209,14 +209,19 @@ impl Registry {
         matches!(*self.leadership.borrow(), Leadership::Leader { .. })
     }
 
+    /// Who leads, as far as it is known here.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
+        match *self.leadership.borrow() {
+            Leadership::Leader { .. } => Some(self.id),
+            Leadership::Follower { leader } => leader,
+        }
+    }
+
     /// What the leading master told of itself, if one leads and it is known here.
     #[must_use]
     pub fn leading(&self) -> Option<MasterEntry> {
-        let leader = match *self.leadership.borrow() {
-            Leadership::Leader { .. } => Some(self.id),
-            Leadership::Follower { leader } => leader,
-        };
-        leader.and_then(|id| self.view().master(id).cloned())
+        self.leader().and_then(|id| self.view().master(id).cloned())
     }
 
     /// Lets another master lead, if this one does and another can.

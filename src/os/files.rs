@@ -1,0 +1,34 @@
+//! Files that only their owner may read, written whole or not at all.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+
+/// Writes `name` in a directory, which is made if need be (mode 0700). The file has mode 0600, is durable
+/// when this returns, and replaces an earlier one. Blocks.
+///
+/// # Errors
+/// The system refused.
+pub fn write_private(directory: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    if !directory.exists() {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    }
+    // A temporary file has mode 0600 from the start.
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    file.write_all(content)?;
+    file.as_file().sync_all()?;
+    file.persist(directory.join(name)).map_err(|error| error.error)?;
+    File::open(directory)?.sync_all()
+}
+
+/// Removes a file; one that is not there is no error. Blocks.
+///
+/// # Errors
+/// The system refused.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
