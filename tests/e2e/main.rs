@@ -10,6 +10,7 @@ mod engine;
 mod http;
 mod kills;
 mod launcher;
+mod outliving;
 mod readme;
 mod services;
 mod support;

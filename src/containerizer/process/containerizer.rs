@@ -1,255 +1,133 @@
-//! Process tasks: orders for the launcher, and what comes back.
+//! The containerizer of process tasks.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
-use tokio::net::unix::OwnedReadHalf;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use super::launcher::protocol::{self, News, Order, Program, VERSION};
-use super::launcher::{decode, kill_marked};
-use super::{Containerizer, ContainerizerError, Events, probe, sandbox};
+use super::link::{self, Place};
+use super::shared::{Asked, Shared, State};
 use crate::agent::core::container::{
-    ContainerEvent, Exit, LaunchFailure, LaunchSpec, Probe, ProbeResult, Signal, Started, Survivor,
-    SurvivorState,
+    Exit, LaunchFailure, LaunchSpec, Probe, ProbeResult, Signal, Started, Survivor, SurvivorState,
 };
 use crate::base::clock::SystemClock;
 use crate::base::future::BoxFuture;
 use crate::base::id::{AgentId, ContainerId};
 use crate::base::time::Clock;
-use crate::os::{processes, users};
+use crate::containerizer::launcher::protocol::{self, Order, Program};
+use crate::containerizer::{Containerizer, ContainerizerError, Events, probe, sandbox};
+use crate::os::users;
 
 /// How long the launcher may take to start a task that is prepared.
 const START_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long a launcher that was just reached may take to say what it has.
+const LIST_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Settings.
 #[derive(Clone, Debug)]
 pub struct ProcessConfig {
     /// The program that has the subcommand `launcher`.
     pub launcher_path: PathBuf,
+    /// Tasks outlive the agent: an absolute directory of this agent's own where their launcher is found
+    /// again. Without it they end with the agent, however that ends.
+    pub outlive: Option<PathBuf>,
 }
 
 /// Process tasks of one agent.
 pub struct Process {
     config: ProcessConfig,
-    /// Held while a launcher is started.
-    launching: tokio::sync::Mutex<()>,
+    /// Held while a launcher is started or reached.
+    launching: Arc<tokio::sync::Mutex<()>>,
     shared: Arc<Shared>,
 }
 
-/// What the reader of the launcher's news shares with the callers.
-struct Shared {
-    events: Events,
-    clock: SystemClock,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    /// Orders to the launcher that lives; none before the first and after it died.
-    orders: Option<mpsc::UnboundedSender<Vec<u8>>>,
-    /// Reaped when the next one starts or at the end.
-    child: Option<Child>,
-    starting: BTreeMap<ContainerId, oneshot::Sender<Result<u32, String>>>,
-    /// First processes of what runs, for the case that the launcher dies.
-    pids: BTreeMap<ContainerId, i32>,
-    running: BTreeMap<ContainerId, LaunchSpec>,
-    destroyed: Vec<oneshot::Sender<()>>,
-    /// Who waits for the launcher's end.
-    ended: Vec<oneshot::Sender<()>>,
-}
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn report(&self, container_id: ContainerId, exit: Exit) {
-        let at = self.clock.now().wall;
-        // The agent may have ended.
-        let _ = self.events.send(ContainerEvent::Exited { container_id, exit, at, out_of_memory: false });
-    }
-
-    fn on_news(&self, news: News) {
-        match news {
-            News::Hello { .. } => {}
-            News::Started { id, pid } => {
-                let mut state = self.state();
-                if let Ok(first) = i32::try_from(pid) {
-                    state.pids.insert(ContainerId::from(id.clone()), first);
-                }
-                if let Some(starting) = state.starting.remove(id.as_str()) {
-                    // A launch that nobody waits for is an agent that ends.
-                    let _ = starting.send(Ok(pid));
-                }
-            }
-            News::Failed { id, problem } => {
-                let mut state = self.state();
-                state.running.remove(id.as_str());
-                if let Some(starting) = state.starting.remove(id.as_str()) {
-                    // As above.
-                    let _ = starting.send(Err(problem));
-                }
-            }
-            News::Exited { id, status } => {
-                let known = {
-                    let mut state = self.state();
-                    state.pids.remove(id.as_str());
-                    state.running.remove(id.as_str()).is_some()
-                };
-                if known {
-                    let exit = match decode(status) {
-                        (Some(code), _) => Exit::Code(code),
-                        (None, Some(signal)) => Exit::Signal(signal),
-                        (None, None) => Exit::Lost,
-                    };
-                    self.report(ContainerId::from(id), exit);
-                }
-            }
-            News::Destroyed => {
-                for waiting in self.state().destroyed.drain(..) {
-                    // As above.
-                    let _ = waiting.send(());
-                }
-            }
-        }
-    }
-
-    /// The launcher is gone. What it had started is ended before anybody hears of it: one that was killed
-    /// could not do so itself.
-    async fn on_death(&self) {
-        let (starting, running, pids, child) = {
-            let mut state = self.state();
-            state.orders = None;
-            state.destroyed.clear();
-            let (starting, running) =
-                (std::mem::take(&mut state.starting), std::mem::take(&mut state.running));
-            (starting, running, std::mem::take(&mut state.pids), state.child.take())
-        };
-        let sandboxes: BTreeSet<String> =
-            running.values().map(|spec| spec.sandbox.display().to_string()).collect();
-        let sweep = tokio::task::spawn_blocking(move || {
-            if let Some(mut child) = child {
-                // It has closed its socket as its last act, so this does not wait long.
-                let _ = child.wait();
-            }
-            pids.into_values()
-                .for_each(|pid| processes::signal_group(pid, nix::sys::signal::Signal::SIGKILL));
-            kill_marked(&sandboxes);
-        });
-        if let Err(error) = sweep.await {
-            tracing::error!(%error, "what a dead launcher left could not be ended");
-        }
-        for waiting in std::mem::take(&mut self.state().ended) {
-            // As above.
-            let _ = waiting.send(());
-        }
-        for (_, waiting) in starting {
-            // As above.
-            let _ = waiting.send(Err("the launcher ended".to_owned()));
-        }
-        for (container_id, _) in running {
-            self.report(container_id, Exit::Lost);
-        }
-    }
-}
-
 impl Process {
-    /// Starts the launcher.
+    /// Starts the launcher, or finds the one that runs.
     ///
     /// # Errors
-    /// It does not start, or is of another version.
+    /// It does not start, or is of a version that is not understood.
     pub async fn start(config: ProcessConfig, events: Events) -> Result<Self, ContainerizerError> {
-        let shared =
-            Arc::new(Shared { events, clock: SystemClock::new(), state: Mutex::new(State::default()) });
-        let process = Self { config, launching: tokio::sync::Mutex::new(()), shared };
+        let state = State { outlives: config.outlive.is_some(), ..State::default() };
+        let shared = Arc::new(Shared { events, clock: SystemClock::new(), state: Mutex::new(state) });
+        let process = Self { config, launching: Arc::default(), shared };
         process.start_launcher().await?;
         Ok(process)
     }
 
-    async fn start_launcher(&self) -> Result<mpsc::UnboundedSender<Vec<u8>>, ContainerizerError> {
-        let failed = |problem: String| ContainerizerError::Launcher {
-            program: self.config.launcher_path.display().to_string(),
-            problem,
-        };
-        let (own, other) =
-            std::os::unix::net::UnixStream::pair().map_err(|error| failed(error.to_string()))?;
-        let mut child = Command::new(&self.config.launcher_path)
-            .args(["launcher", "--die-with-parent"])
-            .stdin(Stdio::from(std::os::fd::OwnedFd::from(other)))
-            .stdout(Stdio::null())
-            .spawn()
-            .map_err(|error| failed(error.to_string()))?;
-        own.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
-        let stream = UnixStream::from_std(own).map_err(|error| failed(error.to_string()))?;
-        let (mut from, mut to) = stream.into_split();
-        let problem = match read(&mut from).await {
-            Ok(Some(News::Hello { version: VERSION })) => None,
-            Ok(other) => Some(format!("it said {other:?} instead of its version {VERSION}")),
-            Err(error) => Some(error.to_string()),
-        };
-        if let Some(problem) = problem {
-            // Whatever this is, it is not left behind. It may have ended by itself.
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(failed(problem));
-        }
-        // Unbounded because launches are bounded by the agent, and signals by its tasks.
-        let (orders, mut queue) = mpsc::unbounded_channel::<Vec<u8>>();
-        tokio::spawn(async move {
-            while let Some(frame) = queue.recv().await {
-                if to.write_all(&frame).await.is_err() {
-                    return;
-                }
+    async fn start_launcher(&self) -> Result<(), ContainerizerError> {
+        let program = self.config.launcher_path.clone();
+        match self.config.outlive.clone() {
+            None => link::start_dying(&program, &self.shared).await,
+            Some(directory) => {
+                let place = Place { program, directory };
+                link::connect_outliving(&place, &self.shared, &self.launching).await
             }
-        });
-        let shared = Arc::clone(&self.shared);
-        {
-            let mut state = shared.state();
-            state.orders = Some(orders.clone());
-            state.child = Some(child);
         }
-        tokio::spawn(async move {
-            while let Ok(Some(news)) = read(&mut from).await {
-                shared.on_news(news);
-            }
-            shared.on_death().await;
-        });
-        Ok(orders)
     }
 
-    async fn orders(&self) -> Result<mpsc::UnboundedSender<Vec<u8>>, LaunchFailure> {
+    /// Sees to it that there is a launcher.
+    async fn need_launcher(&self) -> Result<(), LaunchFailure> {
         // One launcher at a time: two would each think that the other's tasks are its own.
         let _one = self.launching.lock().await;
-        let living = self.shared.state().orders.clone();
-        match living {
-            Some(orders) => Ok(orders),
-            None => self.start_launcher().await.map_err(|error| LaunchFailure::Prepare(error.to_string())),
+        let (is_there, is_closed) = {
+            let state = self.shared.state();
+            (state.orders.is_some(), state.closed)
+        };
+        if is_closed {
+            return Err(LaunchFailure::Prepare("the agent stops".to_owned()));
+        }
+        if is_there {
+            return Ok(());
+        }
+        self.start_launcher().await.map_err(|error| LaunchFailure::Prepare(error.to_string()))
+    }
+
+    /// Asks the launcher what became of `known`.
+    async fn find_again(&self, known: Vec<LaunchSpec>) -> Result<Vec<Survivor>, String> {
+        self.need_launcher().await.map_err(|failure| failure.to_string())?;
+        let (answer, answered) = oneshot::channel();
+        if !self.shared.state().ask(Asked { known, answer: Some(answer) }) {
+            return Err("the launcher ended".to_owned());
+        }
+        match tokio::time::timeout(LIST_DEADLINE, answered).await {
+            Ok(survivors) => survivors.map_err(|_| "the launcher ended".to_owned()),
+            Err(_) => Err(format!("the launcher did not answer within {} s", LIST_DEADLINE.as_secs())),
+        }
+    }
+
+    /// Lets go of a launcher that outlives us: its tasks go on.
+    fn let_go(&self) {
+        if self.config.outlive.is_some() {
+            let mut state = self.shared.state();
+            state.closed = true;
+            // Whoever writes to it ends, and with that the connection.
+            state.orders = None;
         }
     }
 
     async fn launch_task(&self, spec: LaunchSpec) -> Result<Started, LaunchFailure> {
         let account = spec.user.as_deref().map(users::find).transpose().map_err(LaunchFailure::Prepare)?;
-        let orders = self.orders().await?;
+        self.need_launcher().await?;
         let (path, uris) = (spec.sandbox.clone(), spec.command.uris.clone());
         let prepared = tokio::task::spawn_blocking(move || sandbox::prepare(&path, account, &uris));
         prepared.await.map_err(|error| LaunchFailure::Prepare(error.to_string()))??;
         let container_id = spec.container_id.clone();
         let order = protocol::encode(&Order::Launch(Box::new(program(&spec, account)?)))
             .map_err(|error| LaunchFailure::Start(error.to_string()))?;
+        let gone = || LaunchFailure::Prepare("the launcher ended".to_owned());
         let (starting, started) = oneshot::channel();
         {
             let mut state = self.shared.state();
+            // Under the same lock: whoever looks what a dead launcher had to start sees all of it.
+            let sent = state.orders.as_ref().is_some_and(|orders| orders.send(order).is_ok());
+            if !sent {
+                return Err(gone());
+            }
             state.starting.insert(spec.container_id.clone(), starting);
             state.running.insert(spec.container_id.clone(), spec);
         }
-        let gone = || LaunchFailure::Prepare("the launcher ended".to_owned());
-        orders.send(order).map_err(|_| gone())?;
         match tokio::time::timeout(START_DEADLINE, started).await {
             Ok(Ok(Ok(pid))) => {
                 Ok(Started { pid: Some(pid), addresses: Vec::new(), network: None, inspect: None })
@@ -288,16 +166,10 @@ fn program(spec: &LaunchSpec, account: Option<users::Account>) -> Result<Program
     })
 }
 
-async fn read(from: &mut OwnedReadHalf) -> std::io::Result<Option<News>> {
-    let mut head = [0; 4];
-    match from.read_exact(&mut head).await {
-        Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
-        Err(error) => return Err(error),
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.let_go();
     }
-    let mut body = vec![0; protocol::frame_length(head)?];
-    from.read_exact(&mut body).await?;
-    Ok(Some(serde_json::from_slice(&body)?))
 }
 
 impl Containerizer for Process {
@@ -318,13 +190,11 @@ impl Containerizer for Process {
 
     fn signal(&self, container_id: ContainerId, signal: Signal) -> BoxFuture<'_, Result<(), String>> {
         let order = Order::Signal { id: container_id.to_string(), kill: signal == Signal::Kill };
-        let order = protocol::encode(&order).map_err(|error| error.to_string());
-        let orders = self.shared.state().orders.clone();
-        // Without a launcher there is no task to signal.
-        let sent = order.and_then(|order| {
-            orders.map_or(Ok(()), |orders| orders.send(order).map_err(|_| "the launcher ended".to_owned()))
-        });
-        Box::pin(async move { sent })
+        let state = self.shared.state();
+        // Without a launcher there is no task to signal, unless it is only being looked for.
+        let is_needed = state.orders.is_some() || state.outlives;
+        let is_lost = !state.send(&order) && is_needed;
+        Box::pin(async move { if is_lost { Err("the launcher ended".to_owned()) } else { Ok(()) } })
     }
 
     fn probe(&self, container_id: ContainerId, what: Probe, timeout: Duration) -> BoxFuture<'_, ProbeResult> {
@@ -337,12 +207,15 @@ impl Containerizer for Process {
         })
     }
 
-    /// Nothing survives this launcher's parent: whatever ran before is lost.
+    /// Nothing survives the parent of a launcher that dies with it: whatever ran before is lost.
     fn recover(
         &self,
         _agent_id: Option<AgentId>,
         known: Vec<LaunchSpec>,
     ) -> BoxFuture<'_, Result<Vec<Survivor>, String>> {
+        if self.config.outlive.is_some() {
+            return Box::pin(self.find_again(known));
+        }
         let at = self.shared.clock.now().wall;
         let lost = known.into_iter().map(|spec| Survivor {
             container_id: spec.container_id,
@@ -352,7 +225,10 @@ impl Containerizer for Process {
         Box::pin(async move { Ok(lost) })
     }
 
-    fn forget(&self, _container_id: ContainerId) -> BoxFuture<'_, Result<(), String>> {
+    fn forget(&self, container_id: ContainerId) -> BoxFuture<'_, Result<(), String>> {
+        if self.config.outlive.is_some() {
+            self.shared.state().forget(&container_id);
+        }
         Box::pin(async { Ok(()) })
     }
 
@@ -361,9 +237,8 @@ impl Containerizer for Process {
         let (end, ended) = oneshot::channel();
         let asked = {
             let mut state = self.shared.state();
-            let order = protocol::encode(&Order::DestroyAll);
-            let orders = state.orders.as_ref().zip(order.ok());
-            let asked = orders.is_some_and(|(orders, order)| orders.send(order).is_ok());
+            let asked = state.send(&Order::DestroyAll);
+            state.closed = state.outlives;
             state.running.clear();
             state.destroyed.push(done);
             state.ended.push(end);
@@ -386,5 +261,9 @@ impl Containerizer for Process {
                 Err(_) => Err(format!("tasks still run after {} s", deadline.as_secs())),
             }
         })
+    }
+
+    fn leave(&self) {
+        self.let_go();
     }
 }
