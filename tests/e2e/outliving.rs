@@ -18,7 +18,9 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::support::{DEADLINE, POLL, now, own_run_id, processes_of, request, signal_process, wait_for};
+use crate::support::{
+    DEADLINE, POLL, lines_of, now, own_run_id, processes_of, request, signal_process, wait_for,
+};
 
 /// A directory of sandboxes and a launcher, and an end for whatever runs there.
 struct House {
@@ -108,6 +110,18 @@ impl House {
 
     fn open(&self, name: &str) {
         fs::write(self.folder.path().join(name), "").expect("written");
+    }
+
+    /// Processes that sleep in a sandbox.
+    fn sleeping(&self, name: &str) -> usize {
+        let entries = fs::read_dir("/proc").expect("/proc").flatten();
+        let folder = self.folder.path().join(name).display().to_string();
+        let here = entries.filter(|entry| {
+            let directory = fs::read_link(entry.path().join("cwd")).unwrap_or_default();
+            let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            directory.display().to_string() == folder && command.starts_with(b"sleep")
+        });
+        here.count()
     }
 
     /// A command that ends with `code` when the file `gate` is there.
@@ -268,21 +282,11 @@ fn a_launcher_that_is_killed_takes_its_tasks_along_and_they_are_lost() {
     let command = "setsid env -i sleep 6660 & env -i sleep 6661 & exec sleep 6662";
     let spec = house.spec("task", command);
     house.launch(&agent, &spec);
-    let sleeping = || {
-        let entries = fs::read_dir("/proc").expect("/proc").flatten();
-        let folder = house.folder.path().join("task").display().to_string();
-        let here = entries.filter(|entry| {
-            let directory = fs::read_link(entry.path().join("cwd")).unwrap_or_default();
-            let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            directory.display().to_string() == folder && String::from_utf8_lossy(&command).contains("sleep")
-        });
-        here.count()
-    };
-    wait_for("three processes", || (sleeping() == 3).then_some(()));
+    wait_for("three processes", || (house.sleeping("task") == 3).then_some(()));
     let launcher = house.launcher_pid();
     signal_process(launcher, "KILL");
     assert_eq!(house.next(&mut agent), ("task".to_owned(), Exit::Lost));
-    assert_eq!(sleeping(), 0, "they end before anybody hears of it");
+    assert_eq!(house.sleeping("task"), 0, "they end before anybody hears of it");
 
     // There is another one, and it works.
     assert_ne!(house.launcher_pid(), launcher);
@@ -300,6 +304,28 @@ fn a_launcher_that_is_killed_takes_its_tasks_along_and_they_are_lost() {
     assert_eq!(ended(&survivors[..1]), Some(Exit::Code(3)));
     assert_eq!(ended(&survivors[1..]), Some(Exit::Lost));
     assert_eq!(processes_of(&own_run_id()), Vec::<String>::new());
+}
+
+#[test]
+fn without_control_groups_processes_are_found_by_what_was_written_down() {
+    let house = House::new();
+    fs::create_dir(&house.launcher).expect("made");
+    let mut launcher = Command::new(env!("CARGO_BIN_EXE_mesita"));
+    launcher.args(["launcher", "--outlive"]).arg(&house.launcher).arg("--no-cgroup");
+    let mut launcher = launcher.stdout(Stdio::piped()).spawn().expect("the program starts");
+    assert_eq!(lines_of(&mut launcher).recv_timeout(DEADLINE).as_deref(), Ok("ready"));
+    let mut agent = house.agent();
+    assert_eq!(house.launcher_pid(), launcher.id(), "no other one was started");
+    let spec = house.spec("task", "setsid env -i sleep 6670 & env -i sleep 6671 & exec sleep 6672");
+    house.launch(&agent, &spec);
+    wait_for("three processes", || (house.sleeping("task") == 3).then_some(()));
+    // Only the one with a session of its own is in the group of no task.
+    let written = || fs::read_to_string(house.launcher.join("tasks")).expect("a file");
+    wait_for("it to be written down", || written().contains("\"id\":\"\"").then_some(()));
+    launcher.kill().expect("killed");
+    launcher.wait().expect("our own child");
+    assert_eq!(house.next(&mut agent), ("task".to_owned(), Exit::Lost));
+    assert_eq!(house.sleeping("task"), 0, "they end before anybody hears of it");
 }
 
 #[test]

@@ -23,7 +23,7 @@ use super::records::{Ended, Live, Records};
 use super::remains;
 use super::tasks::Tasks;
 use crate::base::clock::SystemClock;
-use crate::base::time::Clock;
+use crate::base::time::{Clock, Mono};
 use crate::os::{cgroup, processes};
 
 /// The socket's name in the directory.
@@ -35,14 +35,25 @@ pub(super) const IDLE_END: Duration = Duration::from_secs(60);
 /// Time for an agent to write or take a frame that was begun; one that hangs must not hold up the ends of tasks.
 const FRAME_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How often processes are written down that left the groups of their tasks, where there are no control groups.
+const RECORD_EVERY: Duration = Duration::from_secs(2);
+
 const LOCK: &str = "lock";
 const TASKS: &str = "tasks";
 const EXITS: &str = "exits";
 const CGROUP: &str = "cgroup";
 
+/// How to serve.
+pub(super) struct Settings {
+    /// See [`IDLE_END`].
+    pub(super) idle_end: Duration,
+    /// Whether to have a control group if that is possible.
+    pub(super) cgroup: bool,
+}
+
 /// Serves in a directory until there is nothing left to do.
-pub(super) fn serve(directory: &Path, idle_end: Duration) -> io::Result<()> {
-    match Server::begin(directory, idle_end) {
+pub(super) fn serve(directory: &Path, settings: Settings) -> io::Result<()> {
+    match Server::begin(directory, settings) {
         Ok(mut server) => {
             // The agent that started this may be gone already.
             let _ = writeln!(io::stdout(), "{READY}");
@@ -83,6 +94,13 @@ fn lock(path: &Path) -> io::Result<Flock<File>> {
     })
 }
 
+/// A control group of this process's own; its name is given once.
+fn own_group() -> Option<PathBuf> {
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
+    let start = processes::look(own).map_or(0, |process| process.start);
+    cgroup::enter(&format!("mesita-launcher-{own}-{start}"))
+}
+
 /// Standard output becomes /dev/null, so that whoever waits for the first line sees its end.
 fn close_output() -> io::Result<()> {
     let null = OpenOptions::new().write(true).open("/dev/null")?;
@@ -102,7 +120,9 @@ struct Server {
     group: Option<PathBuf>,
     boot: String,
     clock: SystemClock,
-    idle_end: Duration,
+    settings: Settings,
+    /// When processes are written down the next time.
+    record_at: Mono,
     /// It was asked to end as soon as no task runs.
     is_leaving: bool,
     _lock: Flock<File>,
@@ -117,7 +137,7 @@ struct Ready {
 }
 
 impl Server {
-    fn begin(directory: &Path, idle_end: Duration) -> io::Result<Self> {
+    fn begin(directory: &Path, settings: Settings) -> io::Result<Self> {
         // Fails only if this process leads a group already, and then it has one.
         let _ = nix::unistd::setsid();
         // Names are short from here on: a socket's path has room for 108 bytes only.
@@ -137,9 +157,7 @@ impl Server {
         remains::end(live.entries(), group_of(Path::new(".")).as_deref())?;
         live.remove(|_| true)?;
         let exits = Records::open(Path::new(EXITS), true)?;
-        let own = i32::try_from(std::process::id()).unwrap_or(0);
-        let start = processes::look(own).map_or(0, |process| process.start);
-        let group = cgroup::enter(&format!("mesita-launcher-{own}-{start}"));
+        let group = if settings.cgroup { own_group() } else { None };
         let text = group.as_ref().map(|group| group.display().to_string()).unwrap_or_default();
         fs::write(CGROUP, text)?;
         // Nobody listens there any more: the lock is ours. There may be none.
@@ -156,7 +174,8 @@ impl Server {
             group,
             boot: processes::boot(),
             clock: SystemClock::new(),
-            idle_end,
+            settings,
+            record_at: Mono::default(),
             is_leaving: false,
             _lock: lock,
         })
@@ -180,6 +199,9 @@ impl Server {
             if ready.caller {
                 self.accept();
             }
+            if self.group.is_none() {
+                self.record_strays();
+            }
         }
     }
 
@@ -191,7 +213,9 @@ impl Server {
         ];
         waiting.extend(self.agent.as_ref().map(|agent| PollFd::new(agent.as_fd(), PollFlags::POLLIN)));
         let limit = if self.is_idle() {
-            PollTimeout::try_from(self.idle_end).unwrap_or(PollTimeout::MAX)
+            PollTimeout::try_from(self.settings.idle_end).unwrap_or(PollTimeout::MAX)
+        } else if self.group.is_none() && !self.tasks.is_empty() {
+            PollTimeout::try_from(RECORD_EVERY).unwrap_or(PollTimeout::MAX)
         } else {
             PollTimeout::NONE
         };
@@ -284,7 +308,8 @@ impl Server {
                 return true;
             }
             Order::List => {
-                let (live, ended) = (self.live.entries().to_vec(), self.exits.entries().to_vec());
+                let tasks = self.live.entries().iter().filter(|one| !one.id.is_empty());
+                let (live, ended) = (tasks.cloned().collect(), self.exits.entries().to_vec());
                 self.tell(&News::Tasks { live, ended });
             }
             Order::Forget { ids } => {
@@ -317,10 +342,29 @@ impl Server {
         news
     }
 
+    /// Writes down processes that only their parents lead to, and forgets those that have ended.
+    fn record_strays(&mut self) {
+        let now = self.clock.now().mono;
+        if now < self.record_at || (self.tasks.is_empty() && self.live.entries().is_empty()) {
+            return;
+        }
+        self.record_at = now.after(RECORD_EVERY);
+        let strays = remains::strays(self.live.entries(), &self.boot);
+        let is_gone = |one: &Live| one.id.is_empty() && !strays.contains(one);
+        complain_of("writing down what runs", self.live.remove(is_gone));
+        for stray in strays {
+            if !self.live.entries().contains(&stray) {
+                complain_of("writing down what runs", self.live.add(stray));
+            }
+        }
+    }
+
     /// The directory is left to the next one.
     fn close(&mut self) {
         // Whoever connects now would wait for nothing.
         let _ = fs::remove_file(SOCKET);
+        // What left its task is nobody's, and nobody would see to it any more.
+        self.tasks.destroy_all();
         if let Some(group) = self.group.take() {
             complain_of("leaving the control group", cgroup::leave(&group));
         }

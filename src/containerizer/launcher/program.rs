@@ -12,7 +12,7 @@ use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use super::outlive;
+use super::outlive::{self, Settings};
 use super::protocol::{News, Order, VERSION, read, write};
 use super::tasks::Tasks;
 use crate::base::clock::SystemClock;
@@ -20,7 +20,7 @@ use crate::base::time::Clock;
 
 /// What is said to whoever tries it by hand.
 const USAGE: &str = "an agent starts this: --die-with-parent with a socket as standard input, or --outlive \
-                     DIRECTORY [--idle-end-ms NUMBER]";
+                     DIRECTORY [--idle-end-ms NUMBER] [--no-cgroup]";
 
 /// Body of the hidden subcommand `launcher`. Its standard input is the socket of the agent that
 /// started it, or it is given a directory in which it listens.
@@ -29,10 +29,9 @@ pub fn main(arguments: Vec<String>) -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let served = match words.as_slice() {
         ["--die-with-parent"] => serve(),
-        ["--outlive", directory] => outlive::serve(Path::new(directory), outlive::IDLE_END),
-        ["--outlive", directory, "--idle-end-ms", text] => match text.parse() {
-            Ok(millis) => outlive::serve(Path::new(directory), Duration::from_millis(millis)),
-            Err(_) => return complain(USAGE),
+        ["--outlive", directory, rest @ ..] => match settings(rest) {
+            Some(settings) => outlive::serve(Path::new(directory), settings),
+            None => return complain(USAGE),
         },
         _ => return complain(USAGE),
     };
@@ -40,6 +39,20 @@ pub fn main(arguments: Vec<String>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(&format!("the launcher failed: {error}")),
     }
+}
+
+/// What follows the directory.
+fn settings(words: &[&str]) -> Option<Settings> {
+    let mut settings = Settings { idle_end: outlive::IDLE_END, cgroup: true };
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match *word {
+            "--idle-end-ms" => settings.idle_end = Duration::from_millis(words.next()?.parse().ok()?),
+            "--no-cgroup" => settings.cgroup = false,
+            _ => return None,
+        }
+    }
+    Some(settings)
 }
 
 fn complain(text: &str) -> ExitCode {

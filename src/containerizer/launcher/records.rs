@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 /// Lines of forgotten things that a file may hold before it is written anew.
 const SLACK: usize = 32;
 
-/// A task that runs.
+/// A task that runs, or one of its processes that could not be found by its task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::containerizer) struct Live {
+    /// Empty for a mere process, as is the sandbox.
     pub(in crate::containerizer) id: String,
     /// Its first process; 0 while it is being started.
     pub(in crate::containerizer) pid: i32,

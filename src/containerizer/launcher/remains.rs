@@ -1,7 +1,8 @@
 //! Ends what a launcher that died left behind.
 //!
 //! First processes die with their launcher. The rest is found by its control group, and by what the launcher
-//! wrote down: process groups and their descendants, and the mark that every process of a task carries.
+//! wrote down: process groups and their descendants, and the mark that every process of a task carries. Where
+//! there are no control groups, a launcher writes down from time to time who is in none of these groups.
 //! Nothing else is touched, although ids are given again: start times tell processes apart.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +28,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub(super) fn end(live: &[Live], group: Option<&Path>) -> io::Result<()> {
     let boot = processes::boot();
     let live: Vec<&Live> = live.iter().filter(|task| task.boot == boot).collect();
-    let sandboxes: BTreeSet<String> = live.iter().map(|task| task.sandbox.clone()).collect();
+    let marked = live.iter().filter(|task| !task.sandbox.is_empty());
+    let sandboxes: BTreeSet<String> = marked.map(|task| task.sandbox.clone()).collect();
     for _ in 0..LOOKS {
         let mut is_quiet = !group.is_some_and(cgroup::kill);
         for process in left_of(&live) {
@@ -45,7 +47,25 @@ pub(super) fn end(live: &[Live], group: Option<&Path>) -> io::Result<()> {
     Err(io::Error::other("tasks of a launcher that died do not end"))
 }
 
-/// Processes of these tasks by their groups, with the descendants of these.
+/// Descendants of this process that are in the group of no task, for [`end`] to find them.
+pub(super) fn strays(live: &[Live], boot: &str) -> Vec<Live> {
+    let all = processes::snapshot();
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
+    let groups: BTreeSet<i32> = live.iter().filter(|one| !one.id.is_empty()).map(|one| one.pid).collect();
+    let mut found = with_descendants(&all, BTreeSet::from([own]));
+    found.remove(&own);
+    let strays = all.iter().filter(|one| found.contains(&one.pid) && !groups.contains(&one.group));
+    let record = |one: &processes::Process| Live {
+        id: String::new(),
+        pid: one.pid,
+        start: one.start,
+        boot: boot.to_owned(),
+        sandbox: String::new(),
+    };
+    strays.filter(|one| !one.ended).map(record).collect()
+}
+
+/// Processes of these records: exactly these, by their groups, and the descendants of all of them.
 fn left_of(live: &[&Live]) -> Vec<processes::Process> {
     let all = processes::snapshot();
     let by_pid: BTreeMap<i32, &processes::Process> = all.iter().map(|one| (one.pid, one)).collect();
@@ -55,21 +75,25 @@ fn left_of(live: &[&Live]) -> Vec<processes::Process> {
         .filter(|task| task.pid > 1 && by_pid.get(&task.pid).is_none_or(|one| one.start == task.start))
         .map(|task| (task.pid, task.start))
         .collect();
-    let is_member =
-        |one: &processes::Process| groups.get(&one.group).is_some_and(|start| one.start >= *start);
-    let mut found: BTreeSet<i32> = all.iter().filter(|one| is_member(one)).map(|one| one.pid).collect();
+    let is_meant = |one: &processes::Process| {
+        groups.get(&one.group).is_some_and(|start| one.start >= *start)
+            || groups.get(&one.pid) == Some(&one.start)
+    };
+    let first = all.iter().filter(|one| is_meant(one)).map(|one| one.pid).collect();
+    let found = with_descendants(&all, first);
+    all.into_iter().filter(|one| found.contains(&one.pid)).collect()
+}
+
+/// Processes, their children, the children of these and so on.
+fn with_descendants(all: &[processes::Process], mut found: BTreeSet<i32>) -> BTreeSet<i32> {
     loop {
-        let more: Vec<i32> = all
-            .iter()
-            .filter(|one| found.contains(&one.parent) && !found.contains(&one.pid))
-            .map(|one| one.pid)
-            .collect();
+        let is_next = |one: &&processes::Process| found.contains(&one.parent) && !found.contains(&one.pid);
+        let more: Vec<i32> = all.iter().filter(is_next).map(|one| one.pid).collect();
         if more.is_empty() {
-            break;
+            return found;
         }
         found.extend(more);
     }
-    all.into_iter().filter(|one| found.contains(&one.pid)).collect()
 }
 
 #[cfg(test)]
