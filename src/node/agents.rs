@@ -169,7 +169,11 @@ async fn containerizers(
         return Ok(all);
     }
     let Some(launcher_path) = config.launcher_path.clone() else { return Err(StartError::NoLauncher) };
-    let outlive = tasks_outlive.then(|| notes.join("launcher"));
+    let launcher_dir = notes.join("launcher");
+    if !tasks_outlive {
+        containerizer::Process::end_outliving(launcher_path.clone(), &launcher_dir).await?;
+    }
+    let outlive = tasks_outlive.then_some(launcher_dir);
     let process_config = containerizer::ProcessConfig { launcher_path, outlive };
     let process = containerizer::Process::start(process_config, events.clone()).await?;
     all.insert(Kind::Process, Arc::new(process));

@@ -405,6 +405,23 @@ fn the_directory_may_lie_deep_and_is_nobody_elses() {
     wait_for("the launcher's end", || processes_in(&house.launcher).is_empty().then_some(()));
 }
 
+#[test]
+fn an_agent_whose_tasks_end_with_it_ends_those_of_one_that_left_them() {
+    let house = House::new();
+    let agent = house.agent();
+    let spec = house.spec("task", "setsid sleep 6680 & exec sleep 6681");
+    house.launch(&agent, &spec);
+    wait_for("two processes", || (house.sleeping("task") == 2).then_some(()));
+    drop(agent);
+    let program = || PathBuf::from(env!("CARGO_BIN_EXE_mesita"));
+    let end = || house.runtime.block_on(Process::end_outliving(program(), &house.launcher));
+    end().expect("ended");
+    assert_eq!(house.sleeping("task"), 0);
+    assert!(!house.launcher.exists());
+    end().expect("there is nothing to do");
+    wait_for("the launcher's end", || processes_in(&house.launcher).is_empty().then_some(()));
+}
+
 /// A node in this process that leaves its tasks running.
 async fn node(data: &Path) -> Node {
     let mut config = NodeConfig::local().on_free_ports();

@@ -1,6 +1,6 @@
 //! The containerizer of process tasks.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,6 +24,9 @@ const START_DEADLINE: Duration = Duration::from_secs(60);
 
 /// How long a launcher that was just reached may take to say what it has.
 const LIST_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long the tasks of an earlier agent may take to be ended.
+const END_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Settings.
 #[derive(Clone, Debug)]
@@ -54,6 +57,25 @@ impl Process {
         let process = Self { config, launching: Arc::default(), shared };
         process.start_launcher().await?;
         Ok(process)
+    }
+
+    /// Ends what an earlier agent left running in `directory` for one that never came: this one's tasks end
+    /// with it. Nothing happens if there was none.
+    ///
+    /// # Errors
+    /// Something does not end.
+    pub async fn end_outliving(launcher_path: PathBuf, directory: &Path) -> Result<(), ContainerizerError> {
+        if !directory.exists() {
+            return Ok(());
+        }
+        let failed = |problem: String| ContainerizerError::Left { place: directory.to_owned(), problem };
+        // Nobody hears of anything.
+        let (events, _) = tokio::sync::mpsc::unbounded_channel();
+        let outlive = Some(directory.to_owned());
+        // If there is no launcher any more, the one that is started ends what that left.
+        let process = Self::start(ProcessConfig { launcher_path, outlive }, events).await?;
+        process.destroy_all(END_DEADLINE).await.map_err(failed)?;
+        std::fs::remove_dir_all(directory).map_err(|error| failed(error.to_string()))
     }
 
     async fn start_launcher(&self) -> Result<(), ContainerizerError> {
@@ -238,7 +260,7 @@ impl Containerizer for Process {
         let asked = {
             let mut state = self.shared.state();
             let asked = state.send(&Order::DestroyAll);
-            state.closed = state.outlives;
+            state.closed = asked && state.outlives;
             state.running.clear();
             state.destroyed.push(done);
             state.ended.push(end);
