@@ -133,16 +133,20 @@ impl House {
 
 impl Drop for House {
     fn drop(&mut self) {
-        clear(&self.launcher);
+        clear(self.folder.path(), &self.launcher);
     }
 }
 
-/// Ends what runs for a directory of a launcher, after a test that went well and after one that failed.
-fn clear(launcher: &Path) {
+/// Ends what runs below a directory, after a test that went well and after one that failed.
+fn clear(folder: &Path, launcher: &Path) {
     let kill = |signal: &str, pid: &str| Command::new("kill").args([signal, pid]).status();
-    for line in processes_of(&own_run_id()) {
+    let entries = fs::read_dir("/proc").expect("/proc").flatten();
+    let here = entries
+        .filter(|entry| fs::read_link(entry.path().join("cwd")).is_ok_and(|at| at.starts_with(folder)));
+    let here = here.filter_map(|entry| entry.file_name().into_string().ok());
+    for pid in here.filter(|pid| !processes_in(launcher).iter().any(|one| one.to_string() == *pid)) {
         // It may have ended.
-        let _ = kill("-KILL", line.split(' ').next().unwrap_or_default());
+        let _ = kill("-KILL", &pid);
     }
     let launchers = processes_in(launcher);
     for signal in ["-TERM", "-KILL"] {
@@ -450,7 +454,7 @@ fn running_task(node: &Node) -> Option<String> {
 fn a_node_that_starts_again_finds_its_tasks_running() {
     let folder = tempfile::Builder::new().prefix("mesita-outliving-").tempdir().expect("a directory");
     let launcher = folder.path().canonicalize().expect("a path").join("agent-0/notes/launcher");
-    let _end = End(launcher.clone());
+    let _end = End(folder.path().to_owned(), launcher.clone());
     let runtime = Runtime::new().expect("a runtime");
     let first = runtime.block_on(node(folder.path()));
     let app = json!({ "id": "/s", "cmd": "echo started; exec sleep 6665", "cpus": 0.1, "mem": 32 });
@@ -478,11 +482,38 @@ fn a_node_that_starts_again_finds_its_tasks_running() {
     runtime.block_on(second.stop(std::future::pending())).expect("stopped");
 }
 
-/// Ends what runs for a directory of a launcher, however a test ends.
-struct End(PathBuf);
+#[test]
+fn a_node_whose_launcher_is_killed_reports_its_tasks_and_starts_others() {
+    let folder = tempfile::Builder::new().prefix("mesita-outliving-").tempdir().expect("a directory");
+    let launcher = folder.path().canonicalize().expect("a path").join("agent-0/notes/launcher");
+    let _end = End(folder.path().to_owned(), launcher.clone());
+    let runtime = Runtime::new().expect("a runtime");
+    let node = runtime.block_on(node(folder.path()));
+    let cmd = "setsid sleep 6690 & exec sleep 6691";
+    let app = json!({ "id": "/s", "cmd": cmd, "cpus": 0.1, "mem": 32, "backoffSeconds": 0 });
+    ask(&node, "POST", "/v2/apps", &app);
+    let task = wait_for("the task to run", || running_task(&node));
+    wait_for("its processes", || (processes_of(&own_run_id()).len() == 2).then_some(()));
+    let before = processes_of(&own_run_id());
+    let pid = fs::read_to_string(launcher.join("lock")).expect("a lock").parse().expect("a process id");
+    signal_process(pid, "KILL");
+    let another = |found: &String| *found != task;
+    wait_for("another task to run", || running_task(&node).filter(another));
+    let now = wait_for("its processes", || Some(processes_of(&own_run_id())).filter(|now| now.len() == 2));
+    assert!(now.iter().all(|line| !before.contains(line)), "{now:?}");
+    let failure =
+        &ask(&node, "GET", "/v2/apps/s?embed=app.lastTaskFailure", &Value::Null)["app"]["lastTaskFailure"];
+    assert_eq!((&failure["taskId"], &failure["state"]), (&json!(task), &json!("TASK_FAILED")), "{failure}");
+    ask(&node, "DELETE", "/v2/apps/s", &Value::Null);
+    wait_for("its end", || processes_of(&own_run_id()).is_empty().then_some(()));
+    runtime.block_on(node.stop(std::future::pending())).expect("stopped");
+}
+
+/// Ends what runs below a directory for a launcher, however a test ends.
+struct End(PathBuf, PathBuf);
 
 impl Drop for End {
     fn drop(&mut self) {
-        clear(&self.0);
+        clear(&self.0, &self.1);
     }
 }

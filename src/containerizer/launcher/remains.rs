@@ -103,9 +103,10 @@ mod tests {
 
     use super::*;
 
-    fn record(child: &Child, later: u64) -> Live {
+    /// A record of a process, or of one that had its id before.
+    fn record(child: &Child, before: u64) -> Live {
         let pid = i32::try_from(child.id()).expect("an id");
-        let start = processes::look(pid).expect("it runs").start + later;
+        let start = processes::look(pid).expect("it runs").start - before;
         let sandbox = "/nowhere/at/all".to_owned();
         Live { id: "c".to_owned(), pid, start, boot: processes::boot(), sandbox }
     }
