@@ -17,6 +17,6 @@ mod records;
 mod remains;
 mod tasks;
 
-pub(super) use outlive::{READY, SOCKET, end_remains};
+pub(super) use outlive::{READY, SOCKET, TAKEN, end_remains};
 pub use program::main;
 pub(super) use tasks::{decode, kill_marked};

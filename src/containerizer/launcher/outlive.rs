@@ -30,6 +30,8 @@ use crate::os::{cgroup, processes};
 pub(in crate::containerizer) const SOCKET: &str = "socket";
 /// First line on the standard output of a launcher that listens; anything else says why it does not.
 pub(in crate::containerizer) const READY: &str = "ready";
+/// Why a launcher does not serve where another one does.
+pub(in crate::containerizer) const TAKEN: &str = "another launcher serves here";
 /// A launcher without tasks, unforgotten ends and an agent ends itself after this time.
 pub(super) const IDLE_END: Duration = Duration::from_secs(60);
 /// Time for an agent to write or take a frame that was begun; one that hangs must not hold up the ends of tasks.
@@ -89,7 +91,7 @@ fn group_of(directory: &Path) -> Option<PathBuf> {
 fn lock(path: &Path) -> io::Result<Flock<File>> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
-        Errno::EWOULDBLOCK => io::Error::new(io::ErrorKind::AddrInUse, "another launcher serves here"),
+        Errno::EWOULDBLOCK => io::Error::new(io::ErrorKind::AddrInUse, TAKEN),
         other => other.into(),
     })
 }
@@ -115,7 +117,8 @@ struct Server {
     tasks: Tasks,
     /// What runs.
     live: Records<Live>,
-    /// What ended and was not forgotten.
+    /// What ended and was not forgotten: bounded by what ran when the last agent went away, and by what an
+    /// agent that is there leaves unacknowledged.
     exits: Records<Ended>,
     group: Option<PathBuf>,
     boot: String,

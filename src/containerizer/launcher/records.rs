@@ -54,7 +54,9 @@ impl<T: Serialize + DeserializeOwned> Records<T> {
     /// to its end was never reported to anybody and does not count.
     pub(super) fn open(path: &Path, durable: bool) -> io::Result<Self> {
         let file = append_to(path)?;
-        let text = fs::read_to_string(path)?;
+        // After a loss of power anything may stand in the place of a line.
+        let bytes = fs::read(path)?;
+        let text = String::from_utf8_lossy(&bytes);
         let entries: Vec<T> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let lines = text.lines().count();
         let torn = lines != entries.len() || !(text.is_empty() || text.ends_with('\n'));
@@ -163,9 +165,9 @@ mod tests {
         let mut records = Records::open(&path, true).expect("opened");
         records.add(ended(1)).expect("written");
         drop(records);
-        let mut text = fs::read_to_string(&path).expect("a file");
-        text.push_str("{\"id\":\"c2\",\"pi");
-        fs::write(&path, text).expect("written");
+        let mut bytes = fs::read(&path).expect("a file");
+        bytes.extend(b"{\"id\":\"c2\",\"pi\xff\0");
+        fs::write(&path, bytes).expect("written");
         let mut records = Records::<Ended>::open(&path, true).expect("opened");
         assert_eq!(records.entries(), [ended(1)]);
         records.add(ended(3)).expect("written");

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::containerizer::launcher::protocol::{self, News, OLDEST};
-use crate::containerizer::launcher::{READY, SOCKET};
+use crate::containerizer::launcher::{READY, SOCKET, TAKEN};
 
 /// Attempts to reach a launcher. One that is just ending is in the way of the next.
 const ATTEMPTS: usize = 100;
@@ -25,22 +25,19 @@ const LOG: &str = "launcher.log";
 pub(super) fn attach(program: &Path, directory: &Path) -> io::Result<UnixStream> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     fs::set_permissions(directory, Permissions::from_mode(0o700))?;
-    let mut problem = "it ends again and again".to_owned();
     for _ in 0..ATTEMPTS {
         match greet(directory) {
             Ok(stream) => return Ok(stream),
             Err(error) if is_about_its_end(&error) => {}
             Err(error) => return Err(error),
         }
-        match start(program, directory)? {
+        match start(program, directory)?.as_deref() {
             None => {}
-            Some(refusal) => {
-                problem = refusal;
-                std::thread::sleep(PAUSE);
-            }
+            Some(TAKEN) => std::thread::sleep(PAUSE),
+            Some(refusal) => return Err(io::Error::other(refusal.to_owned())),
         }
     }
-    Err(io::Error::other(problem))
+    Err(io::Error::other(format!("another one holds {} and does not answer", directory.display())))
 }
 
 /// No launcher, or one that has just ended.
