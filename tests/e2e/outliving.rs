@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use mesita::agent::core::container::{
     ContainerEvent, Exit, Kind, LaunchSpec, Signal, Survivor, SurvivorState,
@@ -428,24 +428,35 @@ fn an_agent_whose_tasks_end_with_it_ends_those_of_one_that_left_them() {
 
 /// A node in this process that leaves its tasks running.
 async fn node(data: &Path) -> Node {
+    marked_node(data, own_run_id()).await
+}
+
+async fn marked_node(data: &Path, run_id: String) -> Node {
     let mut config = NodeConfig::local().on_free_ports();
     config.data_dir = DataDir::At(data.to_owned());
     config.launcher_path = Some(env!("CARGO_BIN_EXE_mesita").into());
-    config.run_id = Some(own_run_id());
+    config.run_id = Some(run_id);
     config.tasks_outlive = true;
     Node::start(config).await.expect("a node")
 }
 
 fn ask(node: &Node, method: &str, path: &str, body: &Value) -> Value {
-    let base = format!("http://{}", node.addresses().master);
+    ask_at(&format!("http://{}", node.addresses().master), method, path, body)
+}
+
+fn ask_at(base: &str, method: &str, path: &str, body: &Value) -> Value {
     let json = [("Content-Type", "application/json")];
-    let (_, answer) = request(&base, method, path, &json, body.to_string().as_bytes());
+    let (_, answer) = request(base, method, path, &json, body.to_string().as_bytes());
     serde_json::from_slice(&answer).unwrap_or(Value::Null)
 }
 
 /// The only task of the app, if it runs.
 fn running_task(node: &Node) -> Option<String> {
-    let answer = ask(node, "GET", "/v2/apps/s/tasks", &Value::Null);
+    running_task_at(&format!("http://{}", node.addresses().master))
+}
+
+fn running_task_at(base: &str) -> Option<String> {
+    let answer = ask_at(base, "GET", "/v2/apps/s/tasks", &Value::Null);
     let [task] = answer["tasks"].as_array()?.as_slice() else { return None };
     (task["state"] == "TASK_RUNNING").then(|| task["id"].as_str().map(ToOwned::to_owned))?
 }
@@ -507,6 +518,88 @@ fn a_node_whose_launcher_is_killed_reports_its_tasks_and_starts_others() {
     ask(&node, "DELETE", "/v2/apps/s", &Value::Null);
     wait_for("its end", || processes_of(&own_run_id()).is_empty().then_some(()));
     runtime.block_on(node.stop(std::future::pending())).expect("stopped");
+}
+
+#[test]
+#[ignore = "it is the node that the next test kills"]
+fn the_node_that_is_killed() {
+    let Some(data) = std::env::var_os("MESITA_TEST_NODE") else { return };
+    let run_id = std::env::var("MESITA_TEST_RUN").expect("a run id");
+    Runtime::new().expect("a runtime").block_on(async {
+        let node = marked_node(Path::new(&data), run_id).await;
+        writeln!(std::io::stdout(), "master={}", node.addresses().master).expect("written");
+        std::future::pending::<()>().await;
+    });
+}
+
+#[test]
+fn tasks_of_a_node_that_is_killed_go_on_and_their_ends_are_exact() {
+    let folder = tempfile::Builder::new().prefix("mesita-outliving-").tempdir().expect("a directory");
+    let data = folder.path().canonicalize().expect("a path");
+    let launcher = data.join("agent-0/notes/launcher");
+    let _end = End(data.clone(), launcher.clone());
+    let first = Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", "outliving::the_node_that_is_killed", "--ignored", "--nocapture"])
+        .env("MESITA_TEST_NODE", &data)
+        .env("MESITA_TEST_RUN", own_run_id())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("this program starts");
+    let mut first = Killed(first);
+    let lines = lines_of(&mut first.0);
+    let base = wait_for("the node", || {
+        let line = lines.recv_timeout(DEADLINE).expect("a line");
+        line.split_once("master=").map(|(_, address)| format!("http://{address}"))
+    });
+    let gate = data.join("gate").display().to_string();
+    let ending = format!("while [ ! -e {gate} ]; do sleep 0.02; done; exit 77");
+    for (id, cmd) in [("/s", "exec sleep 6695"), ("/ending", ending.as_str())] {
+        let app = json!({ "id": id, "cmd": cmd, "cpus": 0.1, "mem": 32, "backoffSeconds": 0 });
+        ask_at(&base, "POST", "/v2/apps", &app);
+    }
+    let task = wait_for("a task to run", || running_task_at(&base));
+    wait_for("the other one to run", || {
+        let app = ask_at(&base, "GET", "/v2/apps/ending", &Value::Null);
+        (app["app"]["tasksRunning"] == 1).then_some(())
+    });
+    let sleeping = || {
+        let mut found = processes_of(&own_run_id());
+        found.retain(|line| line.contains("sleep 6695"));
+        found
+    };
+    let process = sleeping();
+    drop(first);
+    fs::write(&gate, "").expect("written");
+    wait_for("the end to be written down", || {
+        let exits = fs::read_to_string(launcher.join("exits")).expect("a file");
+        (exits.lines().count() == 1).then_some(())
+    });
+
+    let runtime = Runtime::new().expect("a runtime");
+    let second = runtime.block_on(node(&data));
+    assert_eq!(wait_for("the same task to run", || running_task(&second)), task);
+    assert_eq!((sleeping(), process.len()), (process, 1), "it was never started again");
+    wait_for("the exact end of the other one", || {
+        let app = ask(&second, "GET", "/v2/apps/ending?embed=app.lastTaskFailure", &Value::Null);
+        let message = app["app"]["lastTaskFailure"]["message"].as_str()?.to_owned();
+        message.contains("status 77").then_some(())
+    });
+    for id in ["s", "ending"] {
+        ask(&second, "DELETE", &format!("/v2/apps/{id}"), &Value::Null);
+    }
+    wait_for("every end", || processes_of(&own_run_id()).is_empty().then_some(()));
+    runtime.block_on(second.stop(std::future::pending())).expect("stopped");
+}
+
+/// A process that is killed with this value.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        self.0.kill().expect("killed");
+        self.0.wait().expect("our own child");
+    }
 }
 
 /// Ends what runs below a directory for a launcher, however a test ends.
