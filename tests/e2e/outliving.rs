@@ -389,6 +389,13 @@ fn a_later_agent_drives_an_earlier_launcher() {
     house.open("gate");
     assert_eq!(house.next(&mut agent), ("task".to_owned(), Exit::Code(0)));
     drop(stranger);
+
+    // An end that it was told of and took no note of yet is not forgotten on the way.
+    let mut stranger = UnixStream::connect(&path).expect("connected");
+    wait_for("it to be back", || stranger.read_to_end(&mut Vec::new()).ok());
+    house.launch(&agent, &house.spec("next", "exit 4"));
+    assert_eq!(house.next(&mut agent), ("next".to_owned(), Exit::Code(4)));
+    assert!(house.exits().contains("\"task\""), "{}", house.exits());
     assert_eq!(processes_in(&house.launcher).len(), 1);
 }
 
