@@ -89,6 +89,8 @@ pub struct NodeConfig {
     pub agent_unreachable_after: Duration,
     /// How long tasks have to end by themselves when the node stops; zero: they are killed at once.
     pub stop_grace: Duration,
+    /// Tasks go on when the node stops, and it finds them again when it starts; only with a data directory.
+    pub tasks_outlive: bool,
     /// How long stopping may take before what still runs is abandoned.
     pub stop_deadline: Duration,
 }
@@ -154,6 +156,7 @@ impl NodeConfig {
             election_timeout: Duration::from_secs(1),
             agent_unreachable_after: Duration::from_secs(10),
             stop_grace: Duration::from_secs(10),
+            tasks_outlive: false,
             stop_deadline: Duration::from_secs(30),
         }
     }

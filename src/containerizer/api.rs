@@ -40,6 +40,10 @@ pub trait Containerizer: Send + Sync {
     /// Ends everything at once and waits until it is gone, at most `deadline`: the agent stops and
     /// its tasks with it.
     fn destroy_all(&self, deadline: Duration) -> BoxFuture<'_, Result<(), String>>;
+
+    /// The agent stops and its tasks go on: nothing more is started or reported, and another
+    /// containerizer may find them again at once. Containers that need nobody need nothing for that.
+    fn leave(&self) {}
 }
 
 /// The channel on which containerizers report.

@@ -11,4 +11,14 @@ pub enum ContainerizerError {
         /// What the system said.
         problem: String,
     },
+    /// Tasks that an earlier agent left running cannot be ended.
+    #[error(
+        "what an earlier node left running for {place} cannot be ended: {problem}. End these processes by hand and remove the directory"
+    )]
+    Left {
+        /// The directory of their launcher.
+        place: std::path::PathBuf,
+        /// What is in the way.
+        problem: String,
+    },
 }

@@ -37,6 +37,8 @@ pub(super) struct Environment<'a> {
 pub(super) struct Agents {
     addresses: Vec<SocketAddr>,
     containerizers: Vec<Arc<dyn Containerizer>>,
+    /// Tasks go on when the node stops.
+    tasks_outlive: bool,
     /// Claims on host ports, held as long as the agents live.
     _ports: Vec<PortBlock>,
 }
@@ -44,7 +46,10 @@ pub(super) struct Agents {
 impl Agents {
     /// Starts the agents one after another.
     pub(super) async fn start(tasks: &mut Tasks, environment: Environment<'_>) -> Result<Self, StartError> {
-        let mut agents = Self { addresses: Vec::new(), containerizers: Vec::new(), _ports: Vec::new() };
+        // A temporary directory ends with the node, and its tasks with it.
+        let tasks_outlive = environment.config.tasks_outlive && !environment.data.is_ephemeral();
+        let (addresses, containerizers, ports) = (Vec::new(), Vec::new(), Vec::new());
+        let mut agents = Self { addresses, containerizers, tasks_outlive, _ports: ports };
         for index in 0..environment.config.agents {
             agents.start_one(tasks, &environment, index).await?;
         }
@@ -74,12 +79,13 @@ impl Agents {
         let mut agent_config = agent::core::Config::new(work_dir, address, resources);
         agent_config.hostname = listen::advertised(config.advertise.as_deref(), address);
         agent_config.attributes.clone_from(&config.agent_attributes);
-        agent_config.stop_grace = Some(config.stop_grace);
+        agent_config.stop_grace = (!self.tasks_outlive).then_some(config.stop_grace);
         agent_config.extra_environment = extra_environment(config, environment.master_address);
 
         let (events, reports) = mpsc::unbounded_channel();
         let notes = environment.data.agent_notes(index);
-        let containerizers = containerizers(environment.config, address, notes, events).await?;
+        let tasks_outlive = self.tasks_outlive;
+        let containerizers = containerizers(config, tasks_outlive, address, notes, events).await?;
         self.containerizers.extend(containerizers.values().cloned());
         let store = environment.data.agent_store(index)?;
         let master = Arc::clone(&environment.master);
@@ -122,11 +128,13 @@ impl Agents {
         &self.addresses
     }
 
-    /// Ends what containers are left and says what could not be ended.
+    /// Ends what containers are left and says what could not be ended; tasks that go on are let go of.
     pub(super) async fn close(self) -> Vec<String> {
         let mut left = Vec::new();
         for containerizer in self.containerizers {
-            if let Err(error) = containerizer.destroy_all(CLOSE_DEADLINE).await {
+            if self.tasks_outlive {
+                containerizer.leave();
+            } else if let Err(error) = containerizer.destroy_all(CLOSE_DEADLINE).await {
                 left.push(error);
             }
         }
@@ -148,6 +156,7 @@ fn extra_environment(config: &NodeConfig, master: SocketAddr) -> Vec<(String, St
 
 async fn containerizers(
     config: &NodeConfig,
+    tasks_outlive: bool,
     address: SocketAddr,
     notes: std::path::PathBuf,
     events: Events,
@@ -160,7 +169,12 @@ async fn containerizers(
         return Ok(all);
     }
     let Some(launcher_path) = config.launcher_path.clone() else { return Err(StartError::NoLauncher) };
-    let process_config = containerizer::ProcessConfig { launcher_path };
+    let launcher_dir = notes.join("launcher");
+    if !tasks_outlive {
+        containerizer::Process::end_outliving(launcher_path.clone(), &launcher_dir).await?;
+    }
+    let outlive = tasks_outlive.then_some(launcher_dir);
+    let process_config = containerizer::ProcessConfig { launcher_path, outlive };
     let process = containerizer::Process::start(process_config, events.clone()).await?;
     all.insert(Kind::Process, Arc::new(process));
     #[cfg(feature = "docker")]

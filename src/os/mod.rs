@@ -1,9 +1,11 @@
-//! System calls: opening files beneath a directory, users, process trees, networks of processes, what
-//! the host has.
+//! System calls: opening files beneath a directory, users, process trees, control groups, networks of
+//! processes, what the host has.
 
 pub mod beneath;
+pub mod cgroup;
 pub mod child;
 pub mod files;
+pub mod exact;
 pub mod host;
 pub mod netns;
 pub mod processes;

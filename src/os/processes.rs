@@ -25,10 +25,52 @@ fn all() -> Vec<i32> {
 }
 
 fn parent_of(pid: i32) -> Option<i32> {
+    look(pid).map(|process| process.parent)
+}
+
+/// A process as it stood when it was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its id, which another process may have after its end.
+    pub pid: i32,
+    /// Its parent.
+    pub parent: i32,
+    /// Its process group.
+    pub group: i32,
+    /// When it was started, in ticks since the system's start: with the id it names one process for ever.
+    pub start: u64,
+    /// It has ended, and nobody has asked how.
+    pub ended: bool,
+}
+
+/// Looks at a process; none: there is no such process.
+#[must_use]
+pub fn look(pid: i32) -> Option<Process> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may contain anything; the fields follow the last one.
     let (_, fields) = stat.rsplit_once(") ")?;
-    fields.split(' ').nth(1)?.parse().ok()
+    let fields: Vec<&str> = fields.split(' ').collect();
+    let number = |at: usize| fields.get(at)?.parse().ok();
+    Some(Process {
+        pid,
+        parent: number(1)?,
+        group: number(2)?,
+        start: fields.get(19)?.trim().parse().ok()?,
+        ended: matches!(*fields.first()?, "Z" | "X"),
+    })
+}
+
+/// Every process.
+#[must_use]
+pub fn snapshot() -> Vec<Process> {
+    all().into_iter().filter_map(look).collect()
+}
+
+/// Names the time since the system's start: process ids and start times mean nothing after the next one.
+#[must_use]
+pub fn boot() -> String {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().to_owned()
 }
 
 /// All descendants of a process, without itself.

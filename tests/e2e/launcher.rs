@@ -25,13 +25,13 @@ fn a_launcher_that_is_killed_takes_its_tasks_along() {
     assert_eq!(dev.send("POST", "/v2/apps", &app).0, 201);
     wait_for("three tasks", || (pids(&dev, "sleep 555").len() == 6).then_some(()));
     let before = pids(&dev, "sleep 555");
-    let launcher = pids(&dev, "launcher")[0];
+    let launcher = pids(&dev, "launcher --die")[0];
     signal_process(launcher, "KILL");
     let after = wait_for("three other tasks", || {
         let now = pids(&dev, "sleep 555");
         (now.len() == 6 && now.iter().all(|pid| !before.contains(pid))).then_some(now)
     });
-    assert_eq!(pids(&dev, "launcher").len(), 1, "one launcher, and not the old one");
+    assert_eq!(pids(&dev, "launcher --die").len(), 1, "one launcher, and not the old one");
     let (_, answer) = dev.get("/v2/apps/s?embed=app.lastTaskFailure");
     assert_eq!(answer["app"]["lastTaskFailure"]["state"], "TASK_FAILED", "{answer}");
     assert_eq!(pids(&dev, "sleep 555"), after, "they stay");

@@ -13,7 +13,7 @@ use serde_json::Value;
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Pause between two looks at a condition.
-const POLL: Duration = Duration::from_millis(10);
+pub(crate) const POLL: Duration = Duration::from_millis(10);
 
 /// The built program.
 pub(crate) fn program() -> Command {

@@ -423,6 +423,7 @@ impl Member {
 
     async fn stop(&self) -> Result<(), Fatal> {
         if self.config.stop_grace.is_none() {
+            self.containerizers.values().for_each(|containerizer| containerizer.leave());
             return Ok(());
         }
         for containerizer in self.containerizers.values() {

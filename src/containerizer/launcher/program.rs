@@ -3,27 +3,56 @@
 use std::io::{self, Write};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use super::outlive::{self, Settings};
 use super::protocol::{News, Order, VERSION, read, write};
 use super::tasks::Tasks;
+use crate::base::clock::SystemClock;
+use crate::base::time::Clock;
+
+/// What is said to whoever tries it by hand.
+const USAGE: &str = "an agent starts this: --die-with-parent with a socket as standard input, or --outlive \
+                     DIRECTORY [--idle-end-ms NUMBER] [--no-cgroup]";
 
 /// Body of the hidden subcommand `launcher`. Its standard input is the socket of the agent that
-/// started it.
+/// started it, or it is given a directory in which it listens.
 #[must_use]
 pub fn main(arguments: Vec<String>) -> ExitCode {
-    if arguments != ["--die-with-parent"] {
-        return complain("an agent starts this; it takes --die-with-parent and a socket as standard input");
-    }
-    match serve() {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let served = match words.as_slice() {
+        ["--die-with-parent"] => serve(),
+        ["--outlive", directory, rest @ ..] => match settings(rest) {
+            Some(settings) => outlive::serve(Path::new(directory), settings),
+            None => return complain(USAGE),
+        },
+        _ => return complain(USAGE),
+    };
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(&format!("the launcher failed: {error}")),
     }
+}
+
+/// What follows the directory.
+fn settings(words: &[&str]) -> Option<Settings> {
+    let mut settings = Settings { idle_end: outlive::IDLE_END, cgroup: true };
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match *word {
+            "--idle-end-ms" => settings.idle_end = Duration::from_millis(words.next()?.parse().ok()?),
+            "--no-cgroup" => settings.cgroup = false,
+            _ => return None,
+        }
+    }
+    Some(settings)
 }
 
 fn complain(text: &str) -> ExitCode {
@@ -72,6 +101,7 @@ fn own_socket() -> io::Result<UnixStream> {
 }
 
 fn work(socket: &mut UnixStream, signals: &SignalFd, tasks: &mut Tasks) -> io::Result<()> {
+    let clock = SystemClock::new();
     loop {
         let (readable, children) = {
             let mut waiting = [
@@ -87,8 +117,11 @@ fn work(socket: &mut UnixStream, signals: &SignalFd, tasks: &mut Tasks) -> io::R
         };
         if children {
             while let Ok(Some(_)) = signals.read_signal() {}
-            for (id, status) in tasks.reap() {
-                write(socket, &News::Exited { id, status })?;
+            let at = clock.now().wall.nanos();
+            let mut ended = Vec::new();
+            tasks.reap(|end| ended.push(News::Exited { id: end.id, status: end.status, at }));
+            for news in ended {
+                write(socket, &news)?;
             }
         }
         if readable {
@@ -107,7 +140,7 @@ fn obey(order: Order, socket: &mut UnixStream, tasks: &mut Tasks) -> io::Result<
     match order {
         Order::Launch(program) => {
             let news = match tasks.launch(&program) {
-                Ok(pid) => News::Started { id: program.id, pid },
+                Ok((pid, _)) => News::Started { id: program.id, pid },
                 Err(problem) => News::Failed { id: program.id, problem },
             };
             write(socket, &news)
@@ -119,6 +152,10 @@ fn obey(order: Order, socket: &mut UnixStream, tasks: &mut Tasks) -> io::Result<
         Order::DestroyAll => {
             tasks.destroy_all();
             write(socket, &News::Destroyed)
+        }
+        Order::List | Order::Forget { .. } => {
+            let problem = "this launcher ends with its agent: there is nothing to find again".to_owned();
+            write(socket, &News::Unknown { problem })
         }
     }
 }

@@ -1,11 +1,19 @@
 //! What agent and launcher say to each other: frames of a 32-bit length and JSON.
+//!
+//! A launcher may be older than its agent, or newer after a step back. So the protocol only grows: unknown
+//! fields are ignored on both sides, an order that a launcher does not know is answered with `Unknown`, and
+//! news that an agent does not know are passed over.
 
 use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
+use super::records::{Ended, Live};
+
 /// Version of the protocol; the launcher tells it first.
-pub(in crate::containerizer) const VERSION: u32 = 1;
+pub(in crate::containerizer) const VERSION: u32 = 2;
+/// Oldest version of a launcher whose tasks outlive the agent.
+pub(in crate::containerizer) const OLDEST: u32 = 2;
 /// Longest frame in bytes: an environment of 128 KiB and arguments of 2 MiB fit.
 const MAX_FRAME: usize = 8 * 1024 * 1024;
 
@@ -18,6 +26,10 @@ pub(in crate::containerizer) enum Order {
     Signal { id: String, kill: bool },
     /// Kill everything of every task, answer `Destroyed`.
     DestroyAll,
+    /// Answer `Tasks`. Only for a launcher that outlives its agent, as is `Forget`.
+    List,
+    /// The agent took note of the ends of these tasks.
+    Forget { ids: Vec<String> },
 }
 
 /// What to start.
@@ -54,8 +66,19 @@ pub(in crate::containerizer) enum News {
     Exited {
         id: String,
         status: i32,
+        /// When, in nanoseconds since 1970.
+        at: i64,
     },
     Destroyed,
+    /// What runs, and the ends that were not forgotten.
+    Tasks {
+        live: Vec<Live>,
+        ended: Vec<Ended>,
+    },
+    /// An order that this launcher does not know; nothing was done.
+    Unknown {
+        problem: String,
+    },
 }
 
 /// Writes one frame.
@@ -75,8 +98,16 @@ pub(in crate::containerizer) fn encode<M: Serialize>(message: &M) -> io::Result<
     Ok(frame)
 }
 
+/// Reads one message; none at the end of the stream.
+pub(in crate::containerizer) fn read<M: for<'a> Deserialize<'a>>(
+    from: &mut impl Read,
+) -> io::Result<Option<M>> {
+    let frame = read_frame(from)?;
+    Ok(frame.map(|body| serde_json::from_slice(&body)).transpose()?)
+}
+
 /// Reads one frame; none at the end of the stream.
-pub(super) fn read<M: for<'a> Deserialize<'a>>(from: &mut impl Read) -> io::Result<Option<M>> {
+pub(super) fn read_frame(from: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     let mut length = [0; 4];
     match from.read_exact(&mut length) {
         Ok(()) => {}
@@ -86,7 +117,7 @@ pub(super) fn read<M: for<'a> Deserialize<'a>>(from: &mut impl Read) -> io::Resu
     let length = frame_length(length)?;
     let mut body = vec![0; length];
     from.read_exact(&mut body)?;
-    Ok(Some(serde_json::from_slice(&body)?))
+    Ok(Some(body))
 }
 
 /// The length that a frame's head tells.

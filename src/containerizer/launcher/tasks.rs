@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 
 use super::protocol::Program;
@@ -33,8 +33,19 @@ pub(in crate::containerizer) fn kill_marked(sandboxes: &BTreeSet<String>) {
 struct Task {
     id: String,
     sandbox: String,
+    /// When its first process was started, in ticks since the start of the system.
+    start: u64,
     /// Reaped by us with the others, not through this handle.
     _child: Child,
+}
+
+/// A task that has ended, while the id of its first process is still its own.
+pub(super) struct End {
+    pub(super) id: String,
+    pub(super) pid: i32,
+    pub(super) start: u64,
+    /// Raw wait status.
+    pub(super) status: i32,
 }
 
 /// Tasks by the id of their first process.
@@ -44,8 +55,13 @@ pub(super) struct Tasks {
 }
 
 impl Tasks {
-    /// Starts a task; answers the id of its first process.
-    pub(super) fn launch(&mut self, program: &Program) -> Result<u32, String> {
+    /// Whether no task runs.
+    pub(super) fn is_empty(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    /// Starts a task; answers the id of its first process, and when that was started.
+    pub(super) fn launch(&mut self, program: &Program) -> Result<(u32, u64), String> {
         let mut command = Command::new(&program.file);
         if let Some((first, rest)) = program.argv.split_first() {
             command.arg0(first).args(rest);
@@ -60,9 +76,12 @@ impl Tasks {
         child::begin_clean_and_die_with_us(&mut command);
         let child = command.spawn().map_err(|error| explain(program, &error))?;
         let pid = child.id();
-        let task = Task { id: program.id.clone(), sandbox: program.sandbox.clone(), _child: child };
-        self.running.insert(i32::try_from(pid).unwrap_or(0), task);
-        Ok(pid)
+        let first = i32::try_from(pid).unwrap_or(0);
+        // It is there at least as a child that nobody has asked about.
+        let start = processes::look(first).map_or(0, |process| process.start);
+        let task = Task { id: program.id.clone(), sandbox: program.sandbox.clone(), start, _child: child };
+        self.running.insert(first, task);
+        Ok((pid, start))
     }
 
     /// Signals everything of a task.
@@ -89,16 +108,17 @@ impl Tasks {
         strangers.filter(|pid| processes::has_variable(*pid, MARK, sandbox)).collect()
     }
 
-    /// Reaps whatever has ended; answers the tasks among it with their raw wait statuses.
-    pub(super) fn reap(&mut self) -> Vec<(String, i32)> {
-        let mut ended = Vec::new();
-        while let Some((pid, status)) = reap_one() {
+    /// Reaps whatever has ended, and tells `ended` of the tasks among it: before their ids are given again,
+    /// and before anybody could lose how they ended.
+    pub(super) fn reap(&mut self, mut ended: impl FnMut(End)) {
+        while let Some((pid, status)) = look_at_one() {
             if let Some(task) = self.running.remove(&pid) {
                 self.sweep(pid, &task.sandbox);
-                ended.push((task.id, status));
+                ended(End { id: task.id, pid, start: task.start, status });
             }
+            // It has ended, so this neither waits nor fails.
+            let _ = waitpid(Pid::from_raw(pid), None);
         }
-        ended
     }
 
     /// The first process of a task has ended: the rest of it must not go on.
@@ -135,8 +155,10 @@ impl Tasks {
     }
 }
 
-fn reap_one() -> Option<(i32, i32)> {
-    match waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
+/// A child that has ended, and its raw wait status; it stays to be reaped.
+fn look_at_one() -> Option<(i32, i32)> {
+    let how = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    match waitid(Id::All, how) {
         Ok(WaitStatus::Exited(pid, code)) => Some((pid.as_raw(), (code & 0xff) << 8)),
         Ok(WaitStatus::Signaled(pid, signal, core)) => {
             Some((pid.as_raw(), signal as i32 | if core { 0x80 } else { 0 }))
