@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -277,7 +278,8 @@ impl Peer {
     /// Our connection to it stands.
     pub(super) fn outgoing_began(&self, queue: Queue, round_trip: Duration) {
         let mut state = self.lock();
-        state.queue = Some(queue);
+        // A task that was aborted may come this far: its connection ends at once.
+        state.queue = state.task.is_some().then_some(queue);
         state.round_trip = round_trip;
         state.is_armed = true;
     }
@@ -331,7 +333,11 @@ impl Queue {
 
     fn push(&self, frame: Frame) -> Result<(), SendError> {
         let waiting = |frame| Waiting { frame, since: Instant::now() };
-        let full = |_| SendError::Full;
+        let not_taken = |error: TrySendError<Waiting>| match error {
+            TrySendError::Full(_) => SendError::Full,
+            // The connection has ended just now.
+            TrySendError::Closed(_) => SendError::NotConnected,
+        };
         match &frame {
             Frame::Message(message) => {
                 let length = message.len();
@@ -350,7 +356,7 @@ impl Queue {
                 self.bytes.fetch_add(length, Ordering::AcqRel);
                 self.sender.try_send(waiting(frame)).map_err(|error| {
                     self.took(length);
-                    full(error)
+                    not_taken(error)
                 })?;
             }
             Frame::Snapshot { header, data } => {
@@ -364,7 +370,7 @@ impl Queue {
                 }
                 self.sender.try_send(waiting(frame)).map_err(|error| {
                     self.has_snapshot.store(false, Ordering::Release);
-                    full(error)
+                    not_taken(error)
                 })?;
             }
         }

@@ -138,6 +138,36 @@ async fn a_request_is_forwarded_whole_and_its_answer_streams() {
 }
 
 #[tokio::test]
+async fn the_leader_hears_that_nobody_reads_an_answer_any_more() {
+    let (authority, node) = leading().await;
+    node.desk.lock().keeps_open = true;
+    let dialler = Dialler::new(credentials(&authority, Role::Master, 2));
+    for _ in 0..2 {
+        let mut reply = dialler.forward(&node.address, ForwardRequest::default()).await.expect("an answer");
+        let body = node.desk.lock().open.take().expect("it goes on");
+        body.send(Ok(Bytes::from_static(b"event"))).await.expect("it is read");
+        assert_eq!(soon("a chunk", reply.body.recv()).await, Some(Ok(Bytes::from_static(b"event"))));
+        drop(reply);
+        soon("the end", body.closed()).await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_off_says_so() {
+    let (authority, mut node) = leading().await;
+    node.desk.lock().keeps_open = true;
+    let dialler = Dialler::new(credentials(&authority, Role::Master, 2));
+    let mut reply = dialler.forward(&node.address, ForwardRequest::default()).await.expect("an answer");
+    node.stop_listening().await;
+    let end = soon("the end", reply.body.recv()).await.expect("not as if it were whole");
+    assert!(matches!(end, Err(Refusal::Unavailable(_))), "{end:?}");
+    let error = dialler.forward(&node.address, ForwardRequest::default()).await.expect_err("gone");
+    assert!(matches!(error, CallError::Unreachable { .. } | CallError::Broken { .. }), "{error}");
+    node.listen_again().await;
+    dialler.forward(&node.address, ForwardRequest::default()).await.expect("a new connection");
+}
+
+#[tokio::test]
 async fn a_renewed_certificate_is_used_by_new_connections() {
     let (authority, node) = leading().await;
     let other = identity(&authority, Role::Master, 3);

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::support::{Node, authority, hello, id, identity, message, until};
 use crate::peer::link::{Event, Frame, Network as _, SendError};
+use crate::peer::wire::dial::open;
 use crate::peer::wire::limits::EVENTS;
+use crate::peer::wire::verify::MasterVerifier;
 use crate::peer::wire::{Authority, Faults, Hello, Role};
 
 async fn pair(faults: &Faults) -> (Authority, Node, Node) {
@@ -19,7 +21,7 @@ async fn pair(faults: &Faults) -> (Authority, Node, Node) {
     (authority, one, two)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_arrive_in_order_both_ways() {
     let (_, mut one, mut two) = pair(&Faults::default()).await;
     for number in 0..500 {
@@ -35,7 +37,7 @@ async fn messages_arrive_in_order_both_ways() {
     assert_eq!(one.network.send(id(9), message("nobody")), Err(SendError::NotConnected));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_snapshot_arrives_whole() {
     let (_, mut one, mut two) = pair(&Faults::default()).await;
     let data: Vec<u8> = (0..20_u32 << 20).map(|at| at.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
@@ -48,7 +50,7 @@ async fn a_large_snapshot_arrives_whole() {
     one.network.send(id(2), snapshot).expect("the next may go");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_break_is_reported_once_and_the_listeners_return_is_found() {
     let (_, mut one, mut two) = pair(&Faults::default()).await;
     two.stop_listening().await;
@@ -66,7 +68,7 @@ async fn a_break_is_reported_once_and_the_listeners_return_is_found() {
     assert!(one.events.try_recv().is_err(), "one report of one break");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_ends_breaks_both_connections_and_is_reported_once() {
     let (authority, mut one, mut two) = pair(&Faults::default()).await;
     two.stop_listening().await;
@@ -79,7 +81,7 @@ async fn a_process_that_ends_breaks_both_connections_and_is_reported_once() {
     assert_eq!(one.event_but_unreachable().await, Event::Received { from: id(3), frame: message("witness") });
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hello_corrects_a_wrong_address_and_an_unknown_master_is_answered() {
     let authority = authority();
     let one = Node::start(identity(&authority, Role::Master, 1)).await;
@@ -99,7 +101,7 @@ async fn a_hello_corrects_a_wrong_address_and_an_unknown_master_is_answered() {
     until("three is let go", || one.network.round_trip(id(3)).is_none()).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_node_at_the_address_is_not_spoken_to() {
     let authority = authority();
     let one = Node::start(identity(&authority, Role::Master, 1)).await;
@@ -110,12 +112,16 @@ async fn another_node_at_the_address_is_not_spoken_to() {
     one.send(id(2), message("for two")).await;
     assert_eq!(two.event().await, Event::Received { from: id(1), frame: message("for two") });
     assert_eq!(one.network.send(id(3), message("for three")), Err(SendError::NotConnected));
+    let verifier =
+        MasterVerifier::member(&one.credentials.identity(), Some(id(3))).expect("good certificates");
+    let error = open(&two.address, Some(&one.credentials), verifier, 1 << 20).await.expect_err("not three");
+    assert!(error.to_string().contains("it is the node 0000000000000002, not 0000000000000003"), "{error}");
     one.peers(&[&two, &three]);
     one.send(id(3), message("for three")).await;
     assert_eq!(three.event().await, Event::Received { from: id(1), frame: message("for three") });
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removed_master_learns_it() {
     let authority = authority();
     let mut one = Node::start(identity(&authority, Role::Master, 1)).await;
@@ -125,7 +131,7 @@ async fn a_removed_master_learns_it() {
     assert_eq!(one.event().await, Event::Removed { by: id(2) });
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_rests_stops_the_sender_and_loses_nothing() {
     let (_, one, mut two) = pair(&Faults::default()).await;
     let mut sent = 0_u32;
@@ -151,7 +157,7 @@ async fn a_reader_that_rests_stops_the_sender_and_loses_nothing() {
     assert_eq!(two.event().await, Event::Received { from: id(1), frame: message("on") });
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_link_loses_one_direction_until_it_heals() {
     let faults = Faults::default();
     let (_, mut one, mut two) = pair(&faults).await;
@@ -169,7 +175,7 @@ async fn a_cut_link_loses_one_direction_until_it_heals() {
     assert!(sent.elapsed() >= Duration::from_millis(30));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_on_its_way_when_the_link_breaks_has_not_arrived() {
     let (_, mut one, mut two) = pair(&Faults::default()).await;
     // The reader of two's events rests, so that the snapshot cannot be handed over.
@@ -184,7 +190,7 @@ async fn a_snapshot_on_its_way_when_the_link_breaks_has_not_arrived() {
     assert!(matches!(one.event().await, Event::Broken { .. }));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_only_answers_is_not_answered() {
     let authority = authority();
     let one = Node::start(identity(&authority, Role::Master, 1)).await;

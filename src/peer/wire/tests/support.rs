@@ -96,6 +96,9 @@ pub(super) struct DeskState {
     pub forwarded: Vec<(PeerName, ForwardRequest)>,
     /// What a forwarded request gets.
     pub body: Vec<Result<Bytes, Refusal>>,
+    /// Keeps the body open after that, by this sender.
+    pub keeps_open: bool,
+    pub open: Option<mpsc::Sender<Result<Bytes, Refusal>>>,
 }
 
 impl TestDesk {
@@ -164,6 +167,9 @@ impl Desk for TestDesk {
             for chunk in chunks {
                 sender.try_send(chunk).expect("there is room");
             }
+            let mut state = self.lock();
+            state.open = state.keeps_open.then_some(sender);
+            drop(state);
             let headers = vec![("content-type".to_owned(), Bytes::from_static(b"application/json"))];
             Ok(ForwardReply { status: 202, headers, body })
         })
