@@ -100,7 +100,7 @@ pub struct NodeConfig {
 pub struct PeerConfig {
     /// Where other nodes connect.
     pub listen: Listen,
-    /// `HOST:PORT` that others are told; the listener's address when absent.
+    /// Host name or address that others are told; the listener's when absent.
     pub advertise: Option<String>,
     /// How it begins.
     pub begin: Begin,

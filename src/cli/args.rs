@@ -96,6 +96,8 @@ pub(super) enum Command {
     Run(Run),
     /// Say why a service is not running as it should.
     Explain(Explain),
+    /// A node of a cluster of several machines: a master with an agent beside it.
+    Node(NodeArgs),
     /// Print versions.
     Version,
     /// Parent of process tasks; started by an agent.
@@ -115,6 +117,34 @@ pub(super) enum Command {
 pub(super) struct Dev {
     /// App files (Marathon JSON: one app, an array, or a group with apps).
     pub(super) files: Vec<PathBuf>,
+    /// Number of masters; more than one take over from each other.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=7))]
+    pub(super) masters: u8,
+    #[command(flatten)]
+    pub(super) cluster: ClusterArgs,
+}
+
+/// Arguments of `node`.
+#[derive(Debug, Args)]
+pub(super) struct NodeArgs {
+    /// Begin a new cluster with this node.
+    #[arg(long, conflicts_with = "join")]
+    pub(super) bootstrap: bool,
+    /// Join the cluster of this master: its peer address.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(super) join: Option<String>,
+    /// File with the join token; without it MESITA_JOIN_TOKEN is read.
+    #[arg(long, value_name = "FILE", requires = "join")]
+    pub(super) token_file: Option<PathBuf>,
+    /// The join token itself; others on this machine can see it.
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "MESITA_JOIN_TOKEN",
+        hide_env_values = true,
+        conflicts_with = "token_file"
+    )]
+    pub(super) token: Option<String>,
     #[command(flatten)]
     pub(super) cluster: ClusterArgs,
 }
@@ -122,9 +152,6 @@ pub(super) struct Dev {
 /// What a cluster in this process is made of.
 #[derive(Debug, Args)]
 pub(super) struct ClusterArgs {
-    /// Number of masters; more than one take over from each other.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=7))]
-    pub(super) masters: u8,
     /// Number of agents.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=32))]
     pub(super) agents: u8,
@@ -143,7 +170,7 @@ pub(super) struct ClusterArgs {
     /// DNS; not built yet, so nothing listens there.
     #[arg(long, value_name = "HOST:PORT")]
     pub(super) dns_addr: Option<SocketAddr>,
-    /// Traffic between nodes; not built yet, so nothing listens there.
+    /// Where other nodes connect to a `node` [default: 127.0.0.1:5052].
     #[arg(long, value_name = "HOST:PORT")]
     pub(super) peer_addr: Option<SocketAddr>,
     /// What others are told this host is called [default: the address that is listened on].
@@ -164,7 +191,6 @@ impl Default for ClusterArgs {
     /// What no arguments at all mean: one agent, as the help says.
     fn default() -> Self {
         Self {
-            masters: 1,
             agents: 1,
             data_dir: None,
             master_addr: None,

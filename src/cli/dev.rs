@@ -37,7 +37,11 @@ const LOG_POLL: Duration = Duration::from_millis(200);
 /// Runs the cluster until it is interrupted or fails.
 pub(super) async fn dev(arguments: Dev, global: &Global, printer: Printer) -> Result<Exit, CliError> {
     let apps = files::read(&arguments.files)?;
-    let config = resolve(&arguments.cluster)?;
+    let mut config = resolve(&arguments.cluster)?;
+    config.masters = usize::from(arguments.masters);
+    if let Some(address) = arguments.cluster.peer_addr {
+        tracing::warn!(%address, "--peer-addr: the masters of `dev` need no sockets between them");
+    }
     let mut interrupt = Interrupt::install()?;
     let mut node = Box::pin(Node::start(config)).await.map_err(|error| CliError::new(error.to_string()))?;
     let outcome = live(&mut node, apps, global, printer, &mut interrupt).await;
@@ -236,10 +240,8 @@ pub(super) fn resolve(arguments: &ClusterArgs) -> Result<NodeConfig, CliError> {
         }
         *listen = Listen { address, required: true };
     }
-    for (given, flag) in [(arguments.dns_addr, "--dns-addr"), (arguments.peer_addr, "--peer-addr")] {
-        if let Some(address) = given {
-            tracing::warn!(%address, "{flag}: what would listen there is not built yet");
-        }
+    if let Some(address) = arguments.dns_addr {
+        tracing::warn!(%address, "--dns-addr: what would listen there is not built yet");
     }
     if let Some(host) = &arguments.advertise {
         let is_host = |letter: char| letter.is_ascii_alphanumeric() || ".-_".contains(letter);
@@ -252,7 +254,6 @@ pub(super) fn resolve(arguments: &ClusterArgs) -> Result<NodeConfig, CliError> {
     if arguments.insecure {
         tracing::warn!("--insecure: whoever reaches these addresses can run programs here");
     }
-    config.masters = usize::from(arguments.masters);
     config.agents = usize::from(arguments.agents);
     if let Some(text) = &arguments.agent_resources {
         let resources =

@@ -7,7 +7,7 @@ use clap::{Parser, error::ErrorKind};
 use super::args::{Cli, Command};
 use super::output::{Printer, Report};
 use super::target::Target;
-use super::{CliError, Exit, demo_web, deploy, dev, explain, log, logs, ps, run, scale, stop, version};
+use super::{CliError, Exit, demo_web, deploy, dev, explain, log, logs, node, ps, run, scale, stop, version};
 
 /// The program.
 #[must_use]
@@ -69,6 +69,7 @@ async fn dispatch(cli: Cli, printer: Printer) -> Result<Exit, CliError> {
         Command::Explain(arguments) => {
             explain::explain(&arguments, &target()?).await.and_then(|report| show(printer, &report))
         }
+        Command::Node(arguments) => Box::pin(node::node(arguments, printer)).await,
         Command::Version => show(printer, &version_report()),
         Command::DemoWeb(arguments) => demo_web::serve(arguments).await,
         Command::Launcher { .. } => Err(CliError::with(Exit::Usage, "the launcher was started above")),

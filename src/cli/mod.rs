@@ -15,6 +15,7 @@ mod follow;
 mod log;
 mod logs;
 mod main;
+mod node;
 mod output;
 mod ps;
 mod ready;

@@ -117,7 +117,7 @@ impl Desk {
             let entry = entry_of(&ask.hello);
             self.record(Change::PutMasters { masters: vec![(node_id, entry)] }).await?;
             let count = self.registry.view().masters().count();
-            if count % 2 == 0 {
+            if count.is_multiple_of(2) {
                 tracing::warn!("{count} masters stand the loss of no more than {} would: add one", count - 1);
             }
         }

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -19,9 +20,12 @@ use crate::base::spawn::{Fatal, Tasks};
 use crate::client::{AgentPeer, MarathonApi, OperatorApi, SchedulerApi};
 use crate::config::NodeConfig;
 use crate::containerizer::ContainerizerError;
-use crate::registry::run::RegistryError;
+use crate::registry::run::{Leadership, RegistryError};
 use crate::server;
 use crate::storage::StoreError;
+
+/// How long a master that stops waits for another to lead.
+const HAND_OVER: Duration = Duration::from_secs(1);
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +105,7 @@ pub struct Node {
     agents: Agents,
     data: Data,
     addresses: Addresses,
-    stop_deadline: std::time::Duration,
+    stop_deadline: Duration,
 }
 
 impl Node {
@@ -160,6 +164,22 @@ impl Node {
     pub fn leader(&self) -> Option<usize> {
         let leads = |role: &MasterRole| role.registry.leads();
         self.masters.iter().position(|master| master.as_ref().is_some_and(leads))
+    }
+
+    /// Lets another master lead, if one of this node does and another can; waits a moment for that.
+    pub async fn hand_over(&self) {
+        for role in self.masters.iter().flatten().filter(|role| role.registry.leads()) {
+            let mut leadership = role.registry.leadership();
+            if let Err(error) = role.registry.hand_over() {
+                tracing::debug!(%error, "the leadership is not handed over");
+                continue;
+            }
+            let ended = leadership.wait_for(|role| !matches!(role, Leadership::Leader { .. }));
+            // An only master has nobody to hand over to.
+            if tokio::time::timeout(HAND_OVER, ended).await.is_err() {
+                tracing::debug!("nobody took the leadership over");
+            }
+        }
     }
 
     /// Ends one of several masters as a crash would. False: it was ended before, or did not end in time.

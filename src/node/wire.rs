@@ -63,8 +63,8 @@ pub(super) async fn take_seat(
 ) -> Result<(Seat, RegistryConfig, Others), StartError> {
     let listener = listen::bind(config.listen, "peer").await?;
     let address = listen::address_of(&listener, "peer")?;
-    let own = || host_port(&listen::advertised(None, address), address.port());
-    let entry = MasterEntry { peer_address: config.advertise.clone().unwrap_or_else(own), ..entry };
+    let advertised = host_port(&listen::advertised(config.advertise.as_deref(), address), address.port());
+    let entry = MasterEntry { peer_address: advertised, ..entry };
     let directory = data.root().join("identity");
     let now = clock.now().wall;
     let found = Identity::load(&directory, now).map_err(peer)?;
@@ -110,7 +110,9 @@ pub(super) async fn take_seat(
 }
 
 /// File of the authority's key.
-const AUTHORITY: &str = "authority.pem";
+const AUTHORITY: &str = "authority.key";
+/// File of its certificate.
+const AUTHORITY_CERTIFICATE: &str = "authority.crt";
 
 fn secrets(directory: &Path) -> PathBuf {
     directory.join("secrets")
@@ -172,8 +174,8 @@ fn found_cluster(directory: &Path, now: Timestamp) -> Result<Identity, StartErro
     let name = PeerName { cluster_id, role: Role::Master, node_id: new_id() };
     let identity = Identity::issue(&authority, &name, now).map_err(peer)?;
     let secrets = secrets(directory);
-    let both = format!("{}\n{}", authority.certificate_pem(), authority.key_pem());
-    write_secret(&secrets, AUTHORITY, &both)?;
+    write_secret(&secrets, AUTHORITY_CERTIFICATE, authority.certificate_pem())?;
+    write_secret(&secrets, AUTHORITY, &authority.key_pem())?;
     for role in [Role::Master, Role::Agent] {
         let token = Token::generate(authority.digest()).map_err(peer)?;
         write_secret(&secrets, &token_file(role), &token.reveal())?;
@@ -300,19 +302,23 @@ async fn follow_peers(
 
 /// Brings the authority and the first tokens into the registry, then forgets the authority's key.
 async fn record_secrets(registry: Registry, secrets: PathBuf, clock: Arc<SystemClock>) -> Result<(), Fatal> {
-    let Ok(pem) = std::fs::read_to_string(secrets.join(AUTHORITY)) else { return Ok(()) };
+    if !secrets.join(AUTHORITY).exists() {
+        return Ok(());
+    }
     let failed = |problem: String| Fatal {
         what: format!("the secrets in {} cannot be used: {problem}", secrets.display()),
         remedy: "Restore the directory from a backup".to_owned(),
     };
-    let authority = Authority::from_pem(&pem, &pem).map_err(|error| failed(error.to_string()))?;
+    let read =
+        |name: &str| std::fs::read_to_string(secrets.join(name)).map_err(|error| failed(error.to_string()));
+    let authority = Authority::from_pem(&read(AUTHORITY_CERTIFICATE)?, &read(AUTHORITY)?)
+        .map_err(|error| failed(error.to_string()))?;
     let mut changes = vec![Change::SetAuthority(registry::Authority {
         certificate: authority.certificate_pem().to_owned(),
         key: authority.key_pem(),
     })];
     for role in [Role::Master, Role::Agent] {
-        let text = std::fs::read_to_string(secrets.join(token_file(role)))
-            .map_err(|error| failed(error.to_string()))?;
+        let text = read(&token_file(role))?;
         let token = Token::parse(text.trim()).map_err(|error| failed(error.to_string()))?;
         let digest = secret_digest(token.secret()).to_vec();
         let entry =

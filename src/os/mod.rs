@@ -4,8 +4,8 @@
 pub mod beneath;
 pub mod cgroup;
 pub mod child;
-pub mod files;
 pub mod exact;
+pub mod files;
 pub mod host;
 pub mod netns;
 pub mod processes;

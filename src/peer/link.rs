@@ -65,7 +65,8 @@ pub enum SendError {
     Full,
 }
 
-/// One master's connections to the others. Frames of one sender arrive in order or not at all.
+/// One master's connections to the others. Messages of one sender arrive in order or not at all; a
+/// snapshot may be overtaken by them.
 pub trait Network: Send + Sync {
     /// Hands a frame over at once.
     ///

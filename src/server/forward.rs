@@ -81,10 +81,10 @@ fn answer(reply: ForwardReply) -> Response<Body> {
     *response.status_mut() = status;
     for (name, value) in reply.headers {
         let name = HeaderName::from_bytes(name.as_bytes());
-        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(&value)) {
-            if !is_of_connection(&name) {
-                response.headers_mut().append(name, value);
-            }
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(&value))
+            && !is_of_connection(&name)
+        {
+            response.headers_mut().append(name, value);
         }
     }
     response

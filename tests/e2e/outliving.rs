@@ -448,7 +448,7 @@ async fn marked_node(data: &Path, run_id: String) -> Node {
 }
 
 fn ask(node: &Node, method: &str, path: &str, body: &Value) -> Value {
-    ask_at(&format!("http://{}", node.addresses().master), method, path, body)
+    ask_at(&format!("http://{}", node.addresses().masters[0]), method, path, body)
 }
 
 fn ask_at(base: &str, method: &str, path: &str, body: &Value) -> Value {
@@ -459,7 +459,7 @@ fn ask_at(base: &str, method: &str, path: &str, body: &Value) -> Value {
 
 /// The only task of the app, if it runs.
 fn running_task(node: &Node) -> Option<String> {
-    running_task_at(&format!("http://{}", node.addresses().master))
+    running_task_at(&format!("http://{}", node.addresses().masters[0]))
 }
 
 fn running_task_at(base: &str) -> Option<String> {
@@ -534,7 +534,7 @@ fn the_node_that_is_killed() {
     let run_id = std::env::var("MESITA_TEST_RUN").expect("a run id");
     Runtime::new().expect("a runtime").block_on(async {
         let node = marked_node(Path::new(&data), run_id).await;
-        writeln!(std::io::stdout(), "master={}", node.addresses().master).expect("written");
+        writeln!(std::io::stdout(), "master={}", node.addresses().masters[0]).expect("written");
         std::future::pending::<()>().await;
     });
 }

@@ -1,0 +1,88 @@
+//! `mesita node`: one node of a cluster of several machines, in the foreground.
+//!
+//! Ctrl-C, SIGTERM and SIGHUP hand the leadership over and end the node; its tasks go on, and are
+//! found again at the next start.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::args::NodeArgs;
+use super::output::Printer;
+use super::ready;
+use super::signals::Interrupt;
+use super::{CliError, Exit, dev};
+use crate::config::{Begin, DataDir, Listen, NodeConfig, PEER_PORT, PeerConfig};
+use crate::node::Node;
+
+/// Where a node keeps its state unless it is told otherwise.
+const DATA_DIR: &str = "/var/lib/mesita";
+
+/// Runs the node until it is interrupted or fails.
+pub(super) async fn node(arguments: NodeArgs, printer: Printer) -> Result<Exit, CliError> {
+    let config = resolve(arguments)?;
+    let mut interrupt = Interrupt::install()?;
+    let mut node = Box::pin(Node::start(config)).await.map_err(|error| CliError::new(error.to_string()))?;
+    let line = ready::line(&node);
+    let outcome = match announce(&line, printer) {
+        Ok(()) => tokio::select! {
+            () = interrupt.wait() => Ok(()),
+            fatal = node.failed() => Err(CliError::new(fatal.to_string())),
+        },
+        Err(error) => Err(error),
+    };
+    if outcome.is_ok() {
+        node.hand_over().await;
+    }
+    let stopped = Box::pin(node.stop(interrupt.wait_again())).await;
+    if let Err(left) = stopped {
+        printer.error(&CliError::new(format!("something is left: {}", left.join("; "))));
+    }
+    outcome.map(|()| Exit::Ok)
+}
+
+fn announce(line: &serde_json::Value, printer: Printer) -> Result<(), CliError> {
+    if printer.is_json() {
+        return printer.data(&[line.to_string()]);
+    }
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
+    printer.data(&[
+        format!("mesita {} runs a node", env!("CARGO_PKG_VERSION")),
+        format!("  Mesos API     {}", text(&line["masters"][0])),
+        format!("  Agent API     {}", text(&line["agents"][0])),
+        format!("  Marathon API  {}", text(&line["marathon"])),
+        format!("  Data          {}", text(&line["data_dir"])),
+        "Ctrl-C ends the node; its tasks go on.".to_owned(),
+    ])
+}
+
+fn resolve(arguments: NodeArgs) -> Result<NodeConfig, CliError> {
+    let usage = |message: String| CliError::with(Exit::Usage, message);
+    let mut config = dev::resolve(&arguments.cluster)?;
+    config.data_dir = DataDir::At(arguments.cluster.data_dir.unwrap_or_else(|| PathBuf::from(DATA_DIR)));
+    config.tasks_outlive = true;
+    // A node is found where it was: a taken port is an error, not a reason for another.
+    for listen in [&mut config.master, &mut config.agent, &mut config.marathon] {
+        listen.required = true;
+    }
+    let begin = match (arguments.bootstrap, arguments.join) {
+        (true, _) => Begin::Bootstrap,
+        (false, Some(address)) => {
+            let token = match (arguments.token, arguments.token_file) {
+                (Some(token), _) => token,
+                (None, Some(path)) => std::fs::read_to_string(&path)
+                    .map_err(|error| usage(format!("--token-file {}: {error}", path.display())))?,
+                (None, None) => {
+                    return Err(usage("--join needs a join token".to_owned())
+                        .hint("give --token-file FILE, or set MESITA_JOIN_TOKEN"));
+                }
+            };
+            Begin::Join { address, token: token.trim().to_owned() }
+        }
+        (false, None) => Begin::Again,
+    };
+    let address = arguments.cluster.peer_addr;
+    let address = address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], PEER_PORT)));
+    let listen = Listen { address, required: true };
+    config.peers = Some(PeerConfig { listen, advertise: config.advertise.clone(), begin });
+    Ok(config)
+}
