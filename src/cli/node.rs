@@ -22,7 +22,8 @@ pub(super) async fn node(arguments: NodeArgs, printer: Printer) -> Result<Exit, 
     let config = resolve(arguments)?;
     let mut interrupt = Interrupt::install()?;
     let mut node = Box::pin(Node::start(config)).await.map_err(|error| CliError::new(error.to_string()))?;
-    let line = ready::line(&node);
+    let mut line = ready::line(&node);
+    line["peer"] = node.addresses().peer.map(|address| address.to_string()).into();
     let outcome = match announce(&line, printer) {
         Ok(()) => tokio::select! {
             () = interrupt.wait() => Ok(()),
@@ -50,6 +51,7 @@ fn announce(line: &serde_json::Value, printer: Printer) -> Result<(), CliError> 
         format!("  Mesos API     {}", text(&line["masters"][0])),
         format!("  Agent API     {}", text(&line["agents"][0])),
         format!("  Marathon API  {}", text(&line["marathon"])),
+        format!("  Other nodes   {}", text(&line["peer"])),
         format!("  Data          {}", text(&line["data_dir"])),
         "Ctrl-C ends the node; its tasks go on.".to_owned(),
     ])

@@ -118,7 +118,7 @@ impl Desk {
             self.record(Change::PutMasters { masters: vec![(node_id, entry)] }).await?;
             let count = self.registry.view().masters().count();
             if count.is_multiple_of(2) {
-                tracing::warn!("{count} masters stand the loss of no more than {} would: add one", count - 1);
+                tracing::warn!("{count} masters stand no more losses than {} would: add one", count - 1);
             }
         }
         let state = self.registry.view();

@@ -20,6 +20,8 @@ pub struct Addresses {
     pub agents: Vec<SocketAddr>,
     /// Marathon API, of the first master.
     pub marathon: SocketAddr,
+    /// Where other nodes connect.
+    pub peer: Option<SocketAddr>,
 }
 
 /// Binds a listener; a taken port that nobody asked for gives way to the next free one.

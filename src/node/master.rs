@@ -98,6 +98,8 @@ pub(super) struct MasterRole {
     pub(super) agents: Arc<dyn AgentPeer>,
     /// Where it answers the Mesos API, and Marathon's.
     pub(super) addresses: (SocketAddr, SocketAddr),
+    /// Where other nodes connect.
+    pub(super) peer: Option<SocketAddr>,
 }
 
 impl MasterRole {
@@ -121,7 +123,7 @@ impl MasterRole {
 
         environment.bound.lock().unwrap_or_else(PoisonError::into_inner).insert(number, addresses);
         let Placed { registry_config, others, remote } = place(environment, number, addresses).await?;
-        let id = registry_config.id;
+        let (id, peer) = (registry_config.id, remote.address());
         let store = environment.store(number)?;
         let clock = &environment.clock;
         let registry = Registry::start(&mut tasks, store, registry_config, others, Arc::clone(clock)).await?;
@@ -151,10 +153,10 @@ impl MasterRole {
         let operator: Arc<dyn OperatorApi> = Arc::new(environment.leading.clone());
         let marathon: Arc<dyn MarathonApi> = Arc::new(environment.leading.clone());
         let router = server::router(scheduler, operator, marathon);
-        let (router, agents) = remote.open(&mut tasks, &registry, environment, router)?;
+        let (router, agents) = remote.open(&mut tasks, &registry, environment, router).await?;
         serve(&mut tasks, "master server", master_listener, router.clone(), &config.hostnames);
         serve(&mut tasks, "marathon server", marathon_listener, router, &config.hostnames);
-        Ok(Self { tasks, registry, agents, addresses })
+        Ok(Self { tasks, registry, agents, addresses, peer })
     }
 }
 
@@ -174,8 +176,16 @@ enum Remote {
 }
 
 impl Remote {
+    fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Nowhere => None,
+            #[cfg(feature = "tls")]
+            Self::Wire(seat) => Some(seat.address),
+        }
+    }
+
     /// Begins to serve other nodes. Gives the router that asks the leader, and the leader as agents see it.
-    fn open(
+    async fn open(
         self,
         tasks: &mut Tasks,
         registry: &Registry,
@@ -191,7 +201,9 @@ impl Remote {
             }
             #[cfg(feature = "tls")]
             Self::Wire(seat) => {
-                let leader = seat.serve(tasks, registry, own, router.clone(), &environment.clock)?;
+                let served = seat.serve(tasks, registry, own, router.clone(), &environment.clock)?;
+                let (leader, recorded) = served;
+                super::wire::settle(registry, recorded).await;
                 Ok((server::forwarding(router, Arc::clone(&leader) as _), leader))
             }
         }

@@ -141,6 +141,7 @@ impl Node {
             return Err(StartError::NoMasters);
         };
 
+        let peer = masters.iter().flatten().find_map(|master| master.peer);
         let for_agents = Environment {
             config: &config,
             data: &data,
@@ -154,7 +155,7 @@ impl Node {
         let agents = Agents::start(&mut tasks, for_agents).await?;
 
         let agent_addresses = agents.addresses().to_vec();
-        let addresses = Addresses { masters: master_addresses, agents: agent_addresses, marathon };
+        let addresses = Addresses { masters: master_addresses, agents: agent_addresses, marathon, peer };
         let stop_deadline = config.stop_deadline;
         Ok(Self { tasks, failures, environment, masters, leading, agents, data, addresses, stop_deadline })
     }

@@ -7,13 +7,14 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::data::Data;
 use super::desk::Desk;
@@ -40,11 +41,15 @@ use crate::registry::run::{Link, Others, Registry, RegistryConfig};
 const HOPS: usize = 5;
 /// Pause before something that did not work is tried again.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long a node waits at its start until somebody leads.
+const SETTLE: Duration = Duration::from_secs(5);
 /// Pause before the next certificate is asked for again.
 const RENEW_PAUSE: Duration = Duration::from_secs(60);
 
 /// A master's place among others, before its registry runs.
 pub(super) struct Seat {
+    /// Where other nodes connect.
+    pub(super) address: SocketAddr,
     listener: TcpListener,
     credentials: Credentials,
     network: Arc<WireNetwork>,
@@ -105,7 +110,7 @@ pub(super) async fn take_seat(
         ..RegistryConfig::alone(name.cluster_id)
     };
     let link = Link { network: Arc::clone(&network) as _, events };
-    let seat = Seat { listener, credentials, network, told, named, directory };
+    let seat = Seat { address, listener, credentials, network, told, named, directory };
     Ok((seat, registry_config, Others { link, told: heard }))
 }
 
@@ -231,7 +236,7 @@ impl Seat {
         master: Arc<dyn AgentPeer>,
         router: Router,
         clock: &Arc<SystemClock>,
-    ) -> Result<Arc<Remote>, StartError> {
+    ) -> Result<(Arc<Remote>, oneshot::Receiver<()>), StartError> {
         let own = self.credentials.name().node_id;
         let dialler = Dialler::new(self.credentials.clone());
         let desk = Arc::new(Desk {
@@ -250,6 +255,13 @@ impl Seat {
         let follow = follow_peers(registry.clone(), self.network, self.named, own);
         tasks.spawn("peers", until(follow, tasks.shutdown()));
         let record = record_secrets(registry.clone(), secrets(&self.directory), Arc::clone(clock));
+        let (done, recorded) = oneshot::channel();
+        let record = async move {
+            let outcome = record.await;
+            // Whoever waits for it may have given up.
+            let _ = done.send(());
+            outcome
+        };
         tasks.spawn("authority", until(record, tasks.shutdown()));
         let renewing = Renewing {
             registry: registry.clone(),
@@ -259,7 +271,28 @@ impl Seat {
             clock: Arc::clone(clock),
         };
         tasks.spawn("certificates", until(renewing.run(), tasks.shutdown()));
-        Ok(Arc::new(Remote { registry: registry.clone(), dialler, own: master }))
+        let leader = Arc::new(Remote { registry: registry.clone(), dialler, own: master });
+        Ok((leader, recorded))
+    }
+}
+
+/// Waits until the cluster can be used through this node: somebody leads, and a new cluster has what
+/// others join by. After a while it is let go: the other masters may not run yet.
+pub(super) async fn settle(registry: &Registry, recorded: oneshot::Receiver<()>) {
+    let (mut applied, mut leadership) = (registry.watch(), registry.leadership());
+    let led = async {
+        while registry.leading().is_none() {
+            tokio::select! {
+                Ok(()) = applied.changed() => {}
+                Ok(()) = leadership.changed() => {}
+                else => return,
+            }
+        }
+        // Its sender ends with the node only.
+        let _ = recorded.await;
+    };
+    if tokio::time::timeout(SETTLE, led).await.is_err() {
+        tracing::warn!("no master leads yet; this node waits for the others");
     }
 }
 
@@ -325,16 +358,21 @@ async fn record_secrets(registry: Registry, secrets: PathBuf, clock: Arc<SystemC
             TokenEntry { for_masters: role == Role::Master, expires: None, once: false, spent: false };
         changes.push(Change::PutToken { digest, entry });
     }
-    while registry.view().authority().is_none() {
-        for change in &changes {
+    for change in changes {
+        loop {
+            let is_there = matches!(change, Change::SetAuthority(_)) && registry.view().authority().is_some();
+            if is_there {
+                break;
+            }
             if registry.leads() && registry.view().version() >= KNOWS_MASTERS {
                 let command = Command { time: clock.now().wall, change: change.clone() };
-                if let Err(error) = registry.propose(command).await {
-                    tracing::debug!(%error, "the authority is not recorded yet");
+                match registry.propose(command).await {
+                    Ok(_) => break,
+                    Err(error) => tracing::debug!(%error, "the authority is not recorded yet"),
                 }
             }
+            tokio::time::sleep(PAUSE).await;
         }
-        tokio::time::sleep(PAUSE).await;
     }
     crate::os::files::remove(&secrets.join(AUTHORITY)).map_err(|error| failed(error.to_string()))
 }

@@ -11,6 +11,7 @@ mod http;
 mod kills;
 mod launcher;
 mod masters;
+mod nodes;
 mod outliving;
 mod readme;
 mod services;

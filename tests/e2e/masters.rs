@@ -15,19 +15,19 @@ const JSON: (&str, &str) = ("Content-Type", "application/json");
 /// Kills of a short run.
 const KILLS: usize = 5;
 
-fn get(base: &str, path: &str) -> (u16, Value) {
+pub(crate) fn get(base: &str, path: &str) -> (u16, Value) {
     let (status, body) = request(base, "GET", path, &[], b"");
     (status, serde_json::from_slice(&body).unwrap_or_default())
 }
 
-fn running(base: &str, app: &str) -> BTreeSet<String> {
+pub(crate) fn running(base: &str, app: &str) -> BTreeSet<String> {
     let (_, answer) = get(base, &format!("/v2/apps{app}/tasks"));
     let tasks = answer["tasks"].as_array().cloned().unwrap_or_default();
     let running = tasks.iter().filter(|task| task["state"] == "TASK_RUNNING");
     running.filter_map(|task| task["id"].as_str().map(str::to_owned)).collect()
 }
 
-fn wait_running(base: &str, app: &str, count: usize) -> BTreeSet<String> {
+pub(crate) fn wait_running(base: &str, app: &str, count: usize) -> BTreeSet<String> {
     wait_for(&format!("{count} instances of {app}"), || {
         let running = running(base, app);
         (running.len() == count).then_some(running)

@@ -138,7 +138,7 @@ impl Drop for House {
 }
 
 /// Ends what runs below a directory, after a test that went well and after one that failed.
-fn clear(folder: &Path, launcher: &Path) {
+pub(crate) fn clear(folder: &Path, launcher: &Path) {
     let kill = |signal: &str, pid: &str| Command::new("kill").args([signal, pid]).status();
     let entries = fs::read_dir("/proc").expect("/proc").flatten();
     let here = entries

@@ -1,0 +1,204 @@
+//! Nodes that are processes of their own: three masters with an agent each, over mutual TLS.
+//!
+//! `MESITA_NODE_KILLS` sets how often the leader is killed (the default keeps the suite short).
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::masters::{get, running, wait_running};
+use crate::outliving::clear;
+use crate::support::{end, lines_of, program, request, signal_process, wait_for};
+
+const JSON: (&str, &str) = ("Content-Type", "application/json");
+/// Kills of a short run.
+const KILLS: usize = 3;
+
+/// A node; dropping it ends it and the tasks that it left.
+struct Node {
+    child: Child,
+    ready: Value,
+    data: PathBuf,
+}
+
+impl Node {
+    fn start(data: &Path, arguments: &[&str]) -> Self {
+        let mut child = command(data, arguments).stdout(Stdio::piped()).spawn().expect("the program starts");
+        let lines = lines_of(&mut child);
+        let line = lines.recv_timeout(std::time::Duration::from_secs(30)).unwrap_or_default();
+        let ready: Value = serde_json::from_str(&line).unwrap_or_default();
+        let node = Self { child, ready, data: data.to_owned() };
+        assert_eq!(node.ready["event"], "ready", "{line}");
+        node
+    }
+
+    fn master(&self) -> String {
+        self.ready["masters"][0].as_str().expect("an address").to_owned()
+    }
+
+    fn peer(&self) -> String {
+        self.ready["peer"].as_str().expect("an address").to_owned()
+    }
+
+    fn kill(&mut self) {
+        signal_process(self.child.id(), "KILL");
+        self.child.wait().expect("it ended");
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        end(&mut self.child);
+        clear(&self.data, &self.data.join("agent-0/notes/launcher"));
+    }
+}
+
+fn command(data: &Path, arguments: &[&str]) -> std::process::Command {
+    let mut command = program();
+    command.args(["node", "--json", "--data-dir"]).arg(data).args(arguments).stdin(Stdio::null());
+    for flag in ["--master-addr", "--agent-addr", "--marathon-addr", "--peer-addr"] {
+        command.args([flag, "127.0.0.1:0"]);
+    }
+    command.args(["--agent-resources", "cpus:2;mem:1024;disk:1024;ports:[31000-31009]"]);
+    command
+}
+
+fn token(first: &Path, role: &str) -> String {
+    first.join(format!("identity/secrets/join-token-{role}")).display().to_string()
+}
+
+/// Directories for nodes, and the first of them running.
+fn found() -> (TempDir, Vec<PathBuf>, Node) {
+    let folder = tempfile::tempdir().expect("a directory");
+    let data: Vec<PathBuf> = (0..3).map(|number| folder.path().join(format!("node-{number}"))).collect();
+    let first = Node::start(&data[0], &["--bootstrap"]);
+    (folder, data, first)
+}
+
+fn three() -> (TempDir, Vec<Node>) {
+    let (folder, data, first) = found();
+    let (peer, token) = (first.peer(), token(&data[0], "master"));
+    let join = ["--join", &peer, "--token-file", &token];
+    let (second, third) = (Node::start(&data[1], &join), Node::start(&data[2], &join));
+    (folder, vec![first, second, third])
+}
+
+/// The node that leads, once all agents that run have come to it.
+fn wait_leader(nodes: &[Node], among: &[usize]) -> usize {
+    wait_for("a leader with its agents", || {
+        let body = json!({ "type": "GET_AGENTS" }).to_string();
+        let answers = among.iter().map(|number| {
+            let (status, answer) =
+                request(&nodes[*number].master(), "POST", "/api/v1", &[JSON], body.as_bytes());
+            let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
+            let agents = answer["get_agents"]["agents"].as_array().cloned().unwrap_or_default();
+            let active = agents.iter().filter(|agent| agent["active"] == true).count();
+            status == 200 && active >= among.len()
+        });
+        let answers: Vec<bool> = answers.collect();
+        if answers.contains(&false) {
+            return None;
+        }
+        let leader = get(&nodes[among[0]].master(), "/state").1["leader"].as_str()?.to_owned();
+        let leads =
+            |number: &&usize| leader.ends_with(nodes[**number].master().trim_start_matches("http://"));
+        among.iter().find(leads).copied()
+    })
+}
+
+#[test]
+fn whichever_node_is_killed_the_cluster_goes_on() {
+    let kills = std::env::var("MESITA_NODE_KILLS").ok().and_then(|it| it.parse().ok()).unwrap_or(KILLS);
+    let (_folder, mut nodes) = three();
+    let base = nodes[2].master();
+    let app = json!({ "id": "/sleep", "cmd": "exec sleep 1000", "cpus": 0.01, "mem": 1, "instances": 3 });
+    assert_eq!(request(&base, "POST", "/v2/apps", &[JSON], app.to_string().as_bytes()).0, 201);
+    let mut tasks = wait_running(&base, "/sleep", 3);
+    for round in 0..kills {
+        let leader = wait_leader(&nodes, &[0, 1, 2]);
+        nodes[leader].kill();
+        let others: Vec<usize> = (0..3).filter(|number| *number != leader).collect();
+        let next = wait_leader(&nodes, &others);
+        assert_ne!(next, leader);
+        // The one that does not lead is asked: it asks the leader.
+        let asked = others.into_iter().find(|number| *number != next).expect("two are left");
+        let base = nodes[asked].master();
+        let wanted = 4 + round;
+        let scale = json!({ "instances": wanted }).to_string();
+        let scaled = wait_for("the new leader to take a change", || {
+            let (status, body) = request(&base, "PUT", "/v2/apps/sleep", &[JSON], scale.as_bytes());
+            (status == 200).then_some(body)
+        });
+        assert!(String::from_utf8_lossy(&scaled).contains("deploymentId"));
+        let data = nodes[leader].data.clone();
+        // Same identity, other addresses; its tasks have outlived it.
+        nodes[leader].ready = Value::Null;
+        let again = Node::start(&data, &[]);
+        let old = std::mem::replace(&mut nodes[leader], again);
+        std::mem::forget(old);
+        wait_leader(&nodes, &[0, 1, 2]);
+        let more = wait_running(&nodes[leader].master(), "/sleep", wanted);
+        assert!(more.is_superset(&tasks), "a task was restarted or lost: {tasks:?} {more:?}");
+        tasks = more;
+    }
+}
+
+#[test]
+fn a_planned_stop_hands_the_leadership_over_and_leaves_tasks_running() {
+    let (_folder, mut nodes) = three();
+    let leader = wait_leader(&nodes, &[0, 1, 2]);
+    let others: Vec<usize> = (0..3).filter(|number| *number != leader).collect();
+    let app = json!({ "id": "/sleep", "cmd": "exec sleep 1000", "cpus": 0.01, "mem": 1, "instances": 3 });
+    let base = nodes[others[0]].master();
+    assert_eq!(request(&base, "POST", "/v2/apps", &[JSON], app.to_string().as_bytes()).0, 201);
+    let tasks = wait_running(&base, "/sleep", 3);
+    signal_process(nodes[leader].child.id(), "TERM");
+    let ended = nodes[leader].child.wait().expect("it ends");
+    assert_eq!(ended.code(), Some(0));
+    wait_leader(&nodes, &others);
+    let again = Node::start(&nodes[leader].data.clone(), &[]);
+    std::mem::forget(std::mem::replace(&mut nodes[leader], again));
+    wait_leader(&nodes, &[0, 1, 2]);
+    assert_eq!(wait_running(&base, "/sleep", 3), tasks);
+    assert_eq!(running(&nodes[leader].master(), "/sleep"), tasks);
+}
+
+#[test]
+fn who_may_not_join_is_told_why() {
+    let (_folder, data, first) = found();
+    let peer = first.peer();
+    let refused = |data: &Path, arguments: &[&str]| {
+        let output = command(data, arguments).output().expect("the program runs");
+        assert!(!output.status.success(), "{arguments:?} was let in");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!data.join("identity/identity.pem").exists() || data.starts_with(&first.data), "{said}");
+        said
+    };
+    let said = refused(&data[1], &[]);
+    assert!(said.contains("--bootstrap") && said.contains("--join"), "{said}");
+    let said = refused(&data[1], &["--join", &peer]);
+    assert!(said.contains("MESITA_JOIN_TOKEN"), "{said}");
+    let said = refused(&data[1], &["--join", &peer, "--token", "nonsense"]);
+    assert!(said.contains("token"), "{said}");
+    let said = refused(&data[1], &["--join", &peer, "--token-file", &token(&data[0], "agent")]);
+    assert!(said.contains("for agents"), "{said}");
+    let good = std::fs::read_to_string(token(&data[0], "master")).expect("readable");
+    let (known, secret) = good.trim().rsplit_once('-').expect("three parts");
+    let wrong: String = secret.chars().rev().collect();
+    let said = refused(&data[1], &["--join", &peer, "--token", &format!("{known}-{wrong}")]);
+    assert!(said.contains("not known") || said.contains("token"), "{said}");
+    // A token of another cluster: its authority is not this one's.
+    let (_other_folder, other_data, _other) = found();
+    let said = refused(&data[1], &["--join", &peer, "--token-file", &token(&other_data[0], "master")]);
+    assert!(said.contains("trust") || said.contains("authority"), "{said}");
+    let said = refused(&data[0], &["--bootstrap"]);
+    assert!(said.contains("without --bootstrap") || said.contains("lock"), "{said}");
+    // After all that, the right token is good.
+    let second = Node::start(&data[1], &["--join", &peer, "--token-file", &token(&data[0], "master")]);
+    let seen: BTreeSet<u16> =
+        [&first, &second].iter().map(|node| get(&node.master(), "/v2/apps").0).collect();
+    assert_eq!(seen, BTreeSet::from([200]));
+}
