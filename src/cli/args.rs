@@ -98,6 +98,12 @@ pub(super) enum Command {
     Explain(Explain),
     /// A node of a cluster of several machines: a master with an agent beside it.
     Node(NodeArgs),
+    /// The masters of a cluster, and who may join.
+    Cluster {
+        /// What to do.
+        #[command(subcommand)]
+        command: ClusterCommand,
+    },
     /// Print versions.
     Version,
     /// Parent of process tasks; started by an agent.
@@ -122,6 +128,41 @@ pub(super) struct Dev {
     pub(super) masters: u8,
     #[command(flatten)]
     pub(super) cluster: ClusterArgs,
+}
+
+/// What `cluster` does.
+#[derive(Debug, Subcommand)]
+pub(super) enum ClusterCommand {
+    /// Show the masters: who leads, who is alive, how far each is.
+    Status,
+    /// Make a token with which a node joins.
+    JoinToken(JoinTokenArgs),
+    /// Remove a master for ever: its node ends, and its id is refused from then on.
+    Remove(RemoveArgs),
+}
+
+/// Arguments of `cluster join-token`.
+#[derive(Debug, Args)]
+pub(super) struct JoinTokenArgs {
+    /// What the node is to be.
+    #[arg(long, default_value = "master", value_parser = ["master", "agent"])]
+    pub(super) role: String,
+    /// The token ends after this time, as `1h30m` [default: never].
+    #[arg(long, value_parser = super::files::duration)]
+    pub(super) expires: Option<std::time::Duration>,
+    /// The token admits one node only.
+    #[arg(long)]
+    pub(super) once: bool,
+}
+
+/// Arguments of `cluster remove`.
+#[derive(Debug, Args)]
+pub(super) struct RemoveArgs {
+    /// Id of the master, as `cluster status` shows it.
+    pub(super) master: String,
+    /// Do it.
+    #[arg(long)]
+    pub(super) yes: bool,
 }
 
 /// Arguments of `node`.

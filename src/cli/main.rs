@@ -7,7 +7,9 @@ use clap::{Parser, error::ErrorKind};
 use super::args::{Cli, Command};
 use super::output::{Printer, Report};
 use super::target::Target;
-use super::{CliError, Exit, demo_web, deploy, dev, explain, log, logs, node, ps, run, scale, stop, version};
+use super::{
+    CliError, Exit, cluster, demo_web, deploy, dev, explain, log, logs, node, ps, run, scale, stop, version,
+};
 
 /// The program.
 #[must_use]
@@ -68,6 +70,9 @@ async fn dispatch(cli: Cli, printer: Printer) -> Result<Exit, CliError> {
         Command::Run(arguments) => Box::pin(run::run(arguments, &global, printer)).await,
         Command::Explain(arguments) => {
             explain::explain(&arguments, &target()?).await.and_then(|report| show(printer, &report))
+        }
+        Command::Cluster { command } => {
+            cluster::cluster(command, &target()?).await.and_then(|report| show(printer, &report))
         }
         Command::Node(arguments) => Box::pin(node::node(arguments, printer)).await,
         Command::Version => show(printer, &version_report()),

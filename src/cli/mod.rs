@@ -4,6 +4,7 @@
 //! a running `mesita dev`, then the default port.
 
 mod args;
+mod cluster;
 mod demo_web;
 mod deploy;
 mod dev;

@@ -4,6 +4,7 @@
 //!
 //! Nothing here knows status codes: [`ApiError`] says who must act, the edge maps it once.
 
+pub mod cluster;
 pub mod http;
 mod traits;
 

@@ -7,6 +7,7 @@ use crate::api::marathon::{Refusal, Request, Response};
 use crate::api::v1::{master, scheduler};
 use crate::base::future::BoxFuture;
 use crate::base::id::NodeId;
+use crate::client::cluster::{ClusterApi, ClusterStatus, TokenAsk, TokenGiven};
 use crate::client::{
     AgentLink, AgentPeer, ApiError, MarathonApi, OperatorApi, Principal, SchedulerApi, SubscriptionStream,
 };
@@ -18,6 +19,7 @@ pub(super) struct Offered {
     pub(super) operator: Arc<dyn OperatorApi>,
     pub(super) agents: Arc<dyn AgentPeer>,
     pub(super) marathon: Arc<dyn MarathonApi>,
+    pub(super) cluster: Arc<dyn ClusterApi>,
 }
 
 /// Everything that the masters of one process offer; clones share it.
@@ -101,5 +103,19 @@ impl MarathonApi for Leading {
 
     fn leader(&self) -> Option<String> {
         Self::leader(self).ok().and_then(|leader| leader.marathon.leader())
+    }
+}
+
+impl ClusterApi for Leading {
+    fn status(&self) -> BoxFuture<'_, Result<ClusterStatus, ApiError>> {
+        Box::pin(async move { self.leader()?.cluster.status().await })
+    }
+
+    fn join_token(&self, ask: TokenAsk) -> BoxFuture<'_, Result<TokenGiven, ApiError>> {
+        Box::pin(async move { self.leader()?.cluster.join_token(ask).await })
+    }
+
+    fn remove_master(&self, id: String) -> BoxFuture<'_, Result<(), ApiError>> {
+        Box::pin(async move { self.leader()?.cluster.remove_master(id).await })
     }
 }

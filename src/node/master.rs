@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, watch};
 
+use super::admin::Admin;
 use super::data::Data;
 use super::leading::{Leading, Offered};
 use super::listen;
@@ -146,13 +147,14 @@ impl MasterRole {
             operator: Arc::clone(&master) as _,
             agents: master,
             marathon: service,
+            cluster: Arc::new(Admin { registry: registry.clone(), clock: Arc::clone(clock) }),
         };
         environment.leading.put(id, offered);
 
         // Schedulers are sent to the leader; everything else is asked of it for them.
         let operator: Arc<dyn OperatorApi> = Arc::new(environment.leading.clone());
         let marathon: Arc<dyn MarathonApi> = Arc::new(environment.leading.clone());
-        let router = server::router(scheduler, operator, marathon);
+        let router = server::router(scheduler, operator, marathon, Arc::new(environment.leading.clone()));
         let (router, agents) = remote.open(&mut tasks, &registry, environment, router).await?;
         serve(&mut tasks, "master server", master_listener, router.clone(), &config.hostnames);
         serve(&mut tasks, "marathon server", marathon_listener, router, &config.hostnames);

@@ -4,6 +4,7 @@
 //! service framework, servers. [`Node::stop`] is its mirror image. A node owns its tasks; when one
 //! of them fails the node ends and says what and how to go on ([`Node::failed`]).
 
+mod admin;
 mod agents;
 mod data;
 #[cfg(feature = "tls")]

@@ -2,6 +2,7 @@
 //! codes come from [`crate::client::ApiError`] in one place, limits have names.
 
 mod agent;
+mod cluster;
 mod error;
 #[cfg(feature = "tls")]
 mod forward;
@@ -26,6 +27,7 @@ pub use agent::router as agent_router;
 pub use forward::{ToLeader, forwarding};
 pub use serve::{Limits, serve};
 
+use crate::client::cluster::ClusterApi;
 use crate::client::{MarathonApi, OperatorApi, SchedulerApi};
 
 /// Everything that a master's port answers; each API port answers all of it.
@@ -33,11 +35,13 @@ pub fn router(
     scheduler: Arc<dyn SchedulerApi>,
     operator: Arc<dyn OperatorApi>,
     marathon: Arc<dyn MarathonApi>,
+    cluster: Arc<dyn ClusterApi>,
 ) -> Router {
     scheduler::router(scheduler)
         .merge(operator::router(Arc::clone(&operator)))
         .merge(legacy::router(operator))
         .merge(marathon::router(marathon))
+        .merge(cluster::router(cluster))
 }
 
 /// Adds a route as Mesos does: the path itself and everything below it that has no route of its own.

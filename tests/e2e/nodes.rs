@@ -202,3 +202,68 @@ fn who_may_not_join_is_told_why() {
         [&first, &second].iter().map(|node| get(&node.master(), "/v2/apps").0).collect();
     assert_eq!(seen, BTreeSet::from([200]));
 }
+
+/// What a command of the program prints, and whether it went well.
+fn cli(node: &Node, arguments: &[&str]) -> (bool, String) {
+    let output =
+        program().args(arguments).args(["--addr", &node.master()]).output().expect("the program runs");
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).trim().to_owned())
+}
+
+fn masters_of(node: &Node) -> Vec<Value> {
+    let (_, said) = cli(node, &["cluster", "status", "--json"]);
+    let status: Value = serde_json::from_str(&said).unwrap_or_default();
+    status["masters"].as_array().cloned().unwrap_or_default()
+}
+
+#[test]
+fn the_cluster_is_seen_joined_and_left_from_the_command_line() {
+    let (_folder, data, first) = found();
+    let once = ["cluster", "join-token", "--once"];
+    let (went_well, token) = cli(&first, &once);
+    assert!(went_well && token.starts_with("mesita-1-"), "{token}");
+    let peer = first.peer();
+    let second = Node::start(&data[1], &["--join", &peer, "--token", &token]);
+    wait_for("the second to vote", || {
+        let roles: Vec<Value> = masters_of(&second).iter().map(|master| master["role"].clone()).collect();
+        (roles.len() == 2 && !roles.contains(&json!("learner"))).then_some(())
+    });
+    // Used, and expired.
+    for (token, why) in
+        [(token, "was used"), (cli(&first, &["cluster", "join-token", "--expires", "0s"]).1, "expired")]
+    {
+        let output = command(&data[2], &["--join", &peer, "--token", &token]).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(why), "{said}");
+    }
+    let (_, token) = cli(&second, &once);
+    let mut third = Node::start(&data[2], &["--join", &second.peer(), "--token", &token]);
+    let voters = |node: &Node, count: usize| {
+        wait_for(&format!("{count} voters"), || {
+            let masters = masters_of(node);
+            let voting = masters.iter().filter(|master| master["role"] != "learner").count();
+            (masters.len() == count && voting == count).then_some(masters)
+        })
+    };
+    let masters = voters(&second, 3);
+    assert_eq!(masters.iter().filter(|master| master["role"] == "leader").count(), 1);
+    assert!(masters.iter().all(|master| master["is_alive"] == true), "{masters:?}");
+    // The third leaves for good.
+    let its =
+        masters.iter().find(|master| master["peer_address"] == json!(third.peer())).expect("it is there");
+    let id = its["id"].as_str().expect("an id").to_owned();
+    let (went_well, said) = cli(&first, &["cluster", "remove", &id]);
+    assert!(!went_well && said.contains("--yes"), "{said}");
+    let (went_well, said) = cli(&first, &["cluster", "remove", "00000000000000aa", "--yes"]);
+    assert!(!went_well && said.contains("no master"), "{said}");
+    let (went_well, said) = cli(&first, &["cluster", "remove", &id, "--yes"]);
+    assert!(went_well, "{said}");
+    voters(&first, 2);
+    let ended = third.child.wait().expect("it ends by itself");
+    assert!(!ended.success());
+    let output = command(&data[2], &[]).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("removed from the cluster"), "{said}");
+    voters(&second, 2);
+}

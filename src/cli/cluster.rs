@@ -1,0 +1,97 @@
+//! `mesita cluster`: the masters, and who may join.
+
+use serde_json::{Value, json};
+
+use super::args::{ClusterCommand, JoinTokenArgs, RemoveArgs};
+use super::output::{Report, Table};
+use super::target::Target;
+use super::{CliError, Exit};
+use crate::client::cluster::{ClusterStatus, TokenAsk, TokenGiven};
+use crate::client::http::Reply;
+
+const ROOT: &str = "/mesita/v1/cluster";
+
+/// Does what was asked.
+pub(super) async fn cluster(command: ClusterCommand, target: &Target) -> Result<Report, CliError> {
+    match command {
+        ClusterCommand::Status => status(target).await,
+        ClusterCommand::JoinToken(arguments) => join_token(arguments, target).await,
+        ClusterCommand::Remove(arguments) => remove(arguments, target).await,
+    }
+}
+
+async fn status(target: &Target) -> Result<Report, CliError> {
+    let reply = checked(target.client()?.get(ROOT).await?)?;
+    let status: ClusterStatus = read(&reply)?;
+    let mut table = Table::new(&["MASTER", "ROLE", "ALIVE", "LAG", "PEERS", "MESOS API", "VERSION"]);
+    let dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+    for master in &status.masters {
+        table.row(vec![
+            master.id.clone(),
+            master.role.clone(),
+            if master.is_alive { "yes" } else { "no" }.to_owned(),
+            master.lag.to_string(),
+            dash(&master.peer_address),
+            dash(&master.master_address),
+            dash(&master.version),
+        ]);
+    }
+    let mut lines = vec![
+        format!("cluster {}, term {}", status.cluster_id, status.term),
+        format!(
+            "log: committed {}, applied {}, snapshot at {}",
+            status.committed, status.applied, status.snapshot
+        ),
+    ];
+    lines.extend(table.lines());
+    let ids = status.masters.iter().map(|master| master.id.clone()).collect();
+    let mut document = reply.json();
+    document["schema"] = json!(1);
+    Ok(Report { json: document, items: Some("masters"), lines, ids })
+}
+
+async fn join_token(arguments: JoinTokenArgs, target: &Target) -> Result<Report, CliError> {
+    let ask = TokenAsk {
+        role: arguments.role,
+        expires_in_seconds: arguments.expires.map(|expires| expires.as_secs()),
+        once: arguments.once,
+    };
+    let body = serde_json::to_value(&ask).map_err(|error| CliError::new(error.to_string()))?;
+    let reply = checked(target.client()?.post(&format!("{ROOT}/join-tokens"), &body).await?)?;
+    let given: TokenGiven = read(&reply)?;
+    let json = json!({ "schema": 1, "token": given.token });
+    Ok(Report { json, items: None, lines: vec![given.token.clone()], ids: vec![given.token] })
+}
+
+async fn remove(arguments: RemoveArgs, target: &Target) -> Result<Report, CliError> {
+    let id = arguments.master;
+    if !arguments.yes {
+        return Err(CliError::with(Exit::Usage, format!("the master {id} would never come back"))
+            .hint(format!("mesita cluster remove {id} --yes")));
+    }
+    if id.is_empty() || !id.chars().all(|letter| letter.is_ascii_alphanumeric()) {
+        return Err(CliError::with(Exit::Usage, format!("{id:?} is no id of a master"))
+            .hint("mesita cluster status lists them"));
+    }
+    checked(target.client()?.delete(&format!("{ROOT}/masters/{id}")).await?)?;
+    let json = json!({ "schema": 1, "removed": id });
+    Ok(Report { json, items: None, lines: vec![format!("removed {id}")], ids: vec![id] })
+}
+
+fn checked(reply: Reply) -> Result<Reply, CliError> {
+    if reply.is_success() {
+        return Ok(reply);
+    }
+    let exit = match reply.status() {
+        404 => Exit::NotFound,
+        503 => Exit::NoLeader,
+        _ => Exit::Error,
+    };
+    Err(CliError::with(exit, reply.text()))
+}
+
+fn read<T: serde::de::DeserializeOwned>(reply: &Reply) -> Result<T, CliError> {
+    let value: Value = reply.json();
+    serde_json::from_value(value)
+        .map_err(|error| CliError::new(format!("the answer cannot be read: {error}")))
+}

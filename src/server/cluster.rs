@@ -1,0 +1,71 @@
+//! mesita's own API of the cluster itself, below `/mesita/v1/cluster`.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, Response, StatusCode, header};
+use axum::routing::{delete, get, post};
+
+use super::error::{refusal, text};
+use super::legacy::document;
+use super::scheduler::read_body;
+use crate::client::ApiError;
+use crate::client::cluster::{ClusterApi, TokenAsk};
+
+const ROOT: &str = "/mesita/v1/cluster";
+
+/// The routes.
+pub(super) fn router(api: Arc<dyn ClusterApi>) -> Router {
+    Router::new()
+        .route(ROOT, get(status))
+        .route(&format!("{ROOT}/join-tokens"), post(join_token))
+        .route(&format!("{ROOT}/masters/{{id}}"), delete(remove))
+        .with_state(api)
+}
+
+async fn status(State(api): State<Arc<dyn ClusterApi>>) -> Response<Body> {
+    answer(api.status().await, ROOT)
+}
+
+async fn join_token(State(api): State<Arc<dyn ClusterApi>>, request: Request) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let path = format!("{ROOT}/join-tokens");
+    if !is_json(&parts.headers) {
+        return text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type: application/json is expected");
+    }
+    let body = match read_body(body).await {
+        Ok(body) => body,
+        Err(response) => return *response,
+    };
+    match serde_json::from_slice::<TokenAsk>(&body) {
+        Ok(ask) => answer(api.join_token(ask).await, &path),
+        Err(error) => {
+            refusal(&ApiError::Invalid(format!("the body is no request for a token: {error}")), &path)
+        }
+    }
+}
+
+/// A web page cannot send this type of content without asking first.
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    kind.is_some_and(|kind| kind.split(';').next().is_some_and(|kind| kind.trim() == "application/json"))
+}
+
+async fn remove(State(api): State<Arc<dyn ClusterApi>>, Path(id): Path<String>) -> Response<Body> {
+    match api.remove_master(id).await {
+        Ok(()) => Response::new(Body::empty()),
+        Err(error) => refusal(&error, ROOT),
+    }
+}
+
+fn answer<T: serde::Serialize>(result: Result<T, ApiError>, path: &str) -> Response<Body> {
+    let written = result.and_then(|value| {
+        serde_json::to_string(&value).map_err(|error| ApiError::Internal(error.to_string()))
+    });
+    match written {
+        Ok(written) => document(written),
+        Err(error) => refusal(&error, path),
+    }
+}
