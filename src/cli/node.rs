@@ -13,6 +13,7 @@ use super::signals::Interrupt;
 use super::{CliError, Exit, dev};
 use crate::config::{Begin, DataDir, Listen, NodeConfig, PEER_PORT, PeerConfig};
 use crate::node::Node;
+use crate::os::notify::{self, News};
 
 /// Where a node keeps its state unless it is told otherwise.
 const DATA_DIR: &str = "/var/lib/mesita";
@@ -25,12 +26,16 @@ pub(super) async fn node(arguments: NodeArgs, printer: Printer) -> Result<Exit, 
     let mut line = ready::line(&node);
     line["peer"] = node.addresses().peer.map(|address| address.to_string()).into();
     let outcome = match announce(&line, printer) {
-        Ok(()) => tokio::select! {
-            () = interrupt.wait() => Ok(()),
-            fatal = node.failed() => Err(CliError::new(fatal.to_string())),
-        },
+        Ok(()) => {
+            tell(News::Ready);
+            tokio::select! {
+                () = interrupt.wait() => Ok(()),
+                fatal = node.failed() => Err(CliError::new(fatal.to_string())),
+            }
+        }
         Err(error) => Err(error),
     };
+    tell(News::Stopping);
     if outcome.is_ok() {
         node.hand_over().await;
     }
@@ -39,6 +44,14 @@ pub(super) async fn node(arguments: NodeArgs, printer: Printer) -> Result<Exit, 
         printer.error(&CliError::new(format!("something is left: {}", left.join("; "))));
     }
     outcome.map(|()| Exit::Ok)
+}
+
+/// Tells the service manager, if one started the node.
+fn tell(news: News) {
+    let Some(socket) = std::env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty()) else { return };
+    if let Err(error) = notify::tell(&socket, news) {
+        tracing::warn!(%error, "the service manager at NOTIFY_SOCKET cannot be told: {news:?}");
+    }
 }
 
 fn announce(line: &serde_json::Value, printer: Printer) -> Result<(), CliError> {

@@ -8,5 +8,6 @@ pub mod exact;
 pub mod files;
 pub mod host;
 pub mod netns;
+pub mod notify;
 pub mod processes;
 pub mod users;

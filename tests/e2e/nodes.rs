@@ -167,6 +167,26 @@ fn a_planned_stop_hands_the_leadership_over_and_leaves_tasks_running() {
 }
 
 #[test]
+fn a_service_manager_is_told_of_start_and_stop() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let path = folder.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).expect("bound");
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(30))).expect("a limit");
+    let heard = || {
+        let mut buffer = [0; 64];
+        let length = socket.recv(&mut buffer).expect("told in time");
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    let data = folder.path().join("node");
+    let mut command = command(&data, &["--bootstrap"]);
+    let child = command.env("NOTIFY_SOCKET", &path).stdout(Stdio::null()).spawn().expect("it starts");
+    let node = Node { child, ready: Value::Null, data };
+    assert_eq!(heard(), "READY=1");
+    signal_process(node.child.id(), "TERM");
+    assert_eq!(heard(), "STOPPING=1");
+}
+
+#[test]
 fn who_may_not_join_is_told_why() {
     let (_folder, data, first) = found();
     let peer = first.peer();

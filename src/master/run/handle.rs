@@ -51,8 +51,14 @@ impl Handle {
         if self.registry.leads() {
             return Ok(());
         }
-        let leader = self.registry.leading().map(|leader| leader.master_address);
-        Err(ApiError::NotLeader { leader: leader.filter(|address| !address.is_empty()) })
+        let Some(leader) = self.registry.leading() else { return Err(ApiError::NotLeader { leader: None }) };
+        match leader.reachable_api() {
+            Some(address) => Err(ApiError::NotLeader { leader: Some(address.to_owned()) }),
+            None => Err(ApiError::Unavailable(format!(
+                "the master of {} leads, but its API is bound to {}: start it with --insecure --master-addr HOST:PORT (and --advertise HOST)",
+                leader.peer_address, leader.master_address
+            ))),
+        }
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, ApiError> {

@@ -1,6 +1,7 @@
 //! The masters of the cluster: who votes, and where each of them answers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use super::command::{DecodeError, Reply};
 use crate::api::registry as wire;
@@ -25,6 +26,20 @@ pub struct MasterEntry {
 }
 
 impl MasterEntry {
+    /// Where schedulers are sent while it leads. None: its API is bound to loopback, on another machine.
+    #[must_use]
+    pub fn reachable_api(&self) -> Option<&str> {
+        let is_local = |address: &str| {
+            let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        };
+        // Masters whose peers are local as well are all on this machine.
+        let is_here = self.peer_address.is_empty() || is_local(&self.peer_address);
+        let is_reachable = !self.master_address.is_empty() && (is_here || !is_local(&self.master_address));
+        is_reachable.then_some(self.master_address.as_str())
+    }
+
     pub(super) fn to_wire(&self, id: NodeId) -> wire::Master {
         let text = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
         wire::Master {
@@ -112,5 +127,27 @@ impl Masters {
             }
         }
         Ok(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schedulers_are_sent_only_where_they_can_go() {
+        let reachable = |peer: &str, api: &str| {
+            let entry = MasterEntry {
+                peer_address: peer.to_owned(),
+                master_address: api.to_owned(),
+                ..MasterEntry::default()
+            };
+            entry.reachable_api().is_some()
+        };
+        assert!(reachable("", "127.0.0.1:5050"), "masters of one process");
+        assert!(reachable("127.0.0.1:5052", "127.0.0.1:5050") && reachable("[::1]:5052", "[::1]:5050"));
+        assert!(reachable("10.0.0.1:5052", "10.0.0.1:5050") && reachable("10.0.0.1:5052", "node-1:5050"));
+        assert!(!reachable("10.0.0.1:5052", "127.0.0.1:5050") && !reachable("node-1:5052", "localhost:5050"));
+        assert!(!reachable("10.0.0.1:5052", ""));
     }
 }
