@@ -29,6 +29,8 @@ use crate::resources::{Resources, attributes};
 const DEPLOY_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long a person sees only progress before the logs are shown, too.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long agents may take to register before the ready line comes without them.
+const AGENTS_DEADLINE: Duration = Duration::from_secs(10);
 /// Pause while there is no service whose logs could be looked at.
 const IDLE_POLL: Duration = Duration::from_secs(1);
 /// Pause between two looks at the logs.
@@ -66,6 +68,12 @@ async fn live(
     printer: Printer,
     interrupt: &mut Interrupt,
 ) -> Result<(), CliError> {
+    if let Err(registered) = node.wait_for_agents(AGENTS_DEADLINE).await {
+        tracing::warn!(
+            "only {registered} of {} agents have registered so far",
+            node.addresses().agents.len()
+        );
+    }
     let line = ready::line(node);
     let _announcement = Announcement::make(&line);
     let target = Target::at(line["masters"][0].as_str().unwrap_or_default());

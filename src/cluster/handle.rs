@@ -7,15 +7,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Builder, ClusterError};
-use crate::api::v1::master;
 use crate::client::{MarathonApi, OperatorApi, SchedulerApi};
 use crate::config::NodeConfig;
 use crate::node::{Addresses, Node};
 
 /// How long the agents may take to register.
 const AGENTS_DEADLINE: Duration = Duration::from_secs(20);
-/// Pause between two looks at the agents that have registered.
-const AGENTS_POLL: Duration = Duration::from_millis(2);
 /// How long dropping a cluster waits for its thread, beyond the node's own deadline.
 const DROP_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -214,7 +211,11 @@ async fn live_on(
             return Err(failure);
         }
     };
-    let registered = wait_for_agents(node.operator(), wanted).await;
+    let registered = node.wait_for_agents(AGENTS_DEADLINE).await.map_err(|registered| ClusterError::Agents {
+        registered,
+        wanted,
+        seconds: AGENTS_DEADLINE.as_secs(),
+    });
     let running = registered.map(|()| Running {
         addresses: node.addresses().clone(),
         marathon: node.marathon(),
@@ -253,27 +254,5 @@ async fn obey(node: &mut Node, mut given: mpsc::Receiver<Order>) -> Option<Clust
                 drop(answer.send(started.map_err(|error| ClusterError::Invalid(error.to_string()))));
             }
         }
-    }
-}
-
-/// Waits until the master knows every agent.
-async fn wait_for_agents(operator: Arc<dyn OperatorApi>, wanted: usize) -> Result<(), ClusterError> {
-    let mut registered = 0;
-    let looking = async {
-        loop {
-            let call =
-                master::Call { r#type: Some(master::call::Type::GetAgents.into()), ..Default::default() };
-            if let Ok(Some(response)) = operator.call(call, None).await {
-                registered = response.get_agents.map_or(0, |agents| agents.agents.len());
-                if registered >= wanted {
-                    return;
-                }
-            }
-            tokio::time::sleep(AGENTS_POLL).await;
-        }
-    };
-    match tokio::time::timeout(AGENTS_DEADLINE, looking).await {
-        Ok(()) => Ok(()),
-        Err(_) => Err(ClusterError::Agents { registered, wanted, seconds: AGENTS_DEADLINE.as_secs() }),
     }
 }

@@ -14,6 +14,7 @@ use super::data::Data;
 use super::leading::Leading;
 use super::listen::Addresses;
 use super::master::{self, MasterRole, Neighbours};
+use crate::api::v1::master as api;
 use crate::base::chance::Chance;
 use crate::base::clock::SystemClock;
 use crate::base::spawn::{Fatal, Tasks};
@@ -24,6 +25,8 @@ use crate::registry::run::{Leadership, RegistryError};
 use crate::server;
 use crate::storage::StoreError;
 
+/// Pause between two looks at the agents that have registered.
+const AGENTS_POLL: Duration = Duration::from_millis(2);
 /// How long a master that stops waits for another to lead.
 const HAND_OVER: Duration = Duration::from_secs(1);
 
@@ -165,6 +168,30 @@ impl Node {
     pub fn leader(&self) -> Option<usize> {
         let leads = |role: &MasterRole| role.registry.leads();
         self.masters.iter().position(|master| master.as_ref().is_some_and(leads))
+    }
+
+    /// Waits until a leading master knows every agent of this node.
+    ///
+    /// # Errors
+    /// The deadline passed: how many agents were known then.
+    pub async fn wait_for_agents(&self, deadline: Duration) -> Result<(), usize> {
+        let (operator, wanted) = (self.operator(), self.addresses.agents.len());
+        let mut registered = 0;
+        let looking = async {
+            loop {
+                let kind = Some(api::call::Type::GetAgents.into());
+                let call = api::Call { r#type: kind, ..Default::default() };
+                if let Ok(Some(response)) = operator.call(call, None).await {
+                    registered = response.get_agents.map_or(0, |agents| agents.agents.len());
+                    if registered >= wanted {
+                        return;
+                    }
+                }
+                tokio::time::sleep(AGENTS_POLL).await;
+            }
+        };
+        let waited = tokio::time::timeout(deadline, looking).await;
+        waited.map_err(|_| registered)
     }
 
     /// Lets another master lead, if one of this node does and another can; waits a moment for that.
