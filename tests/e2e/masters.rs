@@ -87,6 +87,9 @@ fn a_minority_refuses_changes_and_says_so() {
         runtime.block_on(cluster.kill_master(number)).expect("it ran");
     }
     let base = cluster.master_urls()[leader].clone();
+    // Nobody confirms that it still leads, so it answers nothing that may be out of date.
+    assert_eq!(get(&base, "/v2/apps").0, 503);
+    assert_eq!(get(&base, "/state").0, 503);
     let app = json!({ "id": "/a", "cmd": "x", "cpus": 0.1, "mem": 32 }).to_string();
     let said = wait_for("a refusal", || {
         let (status, body) = request(&base, "POST", "/v2/apps", &[JSON], app.as_bytes());

@@ -15,7 +15,7 @@ use crate::client::{
     AgentLink, AgentPeer, ApiError, OperatorApi, Principal, SchedulerApi, SubscriptionStream,
 };
 use crate::master::core::Config;
-use crate::registry::run::Registry;
+use crate::registry::run::{ProposeError, Registry};
 
 /// Requests that may wait for the loop; callers wait beyond that.
 const QUEUE: usize = 4_096;
@@ -59,6 +59,15 @@ impl Handle {
                 leader.peer_address, leader.master_address
             ))),
         }
+    }
+
+    /// Makes sure that this master still leads: one that was deposed and does not know it yet would answer
+    /// what is no longer true.
+    async fn confirm(&self) -> Result<(), ApiError> {
+        self.registry.read().await.map_err(|error| match error {
+            ProposeError::NotLeader => ApiError::NotLeader { leader: None },
+            error => ApiError::Unavailable(error.to_string()),
+        })
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, ApiError> {
@@ -127,13 +136,17 @@ impl OperatorApi for Handle {
                 self.ask(|answer| Request::Teardown { framework_id, answer }).await??;
                 return Ok(None);
             }
+            self.confirm().await?;
             let call = Box::new(call);
             self.ask(|answer| Request::Query { call, answer }).await?.map(|response| Some(*response))
         })
     }
 
     fn legacy_state(&self, _principal: Principal) -> BoxFuture<'_, Result<String, ApiError>> {
-        Box::pin(async move { self.ask(|answer| Request::LegacyState { answer }).await? })
+        Box::pin(async move {
+            self.confirm().await?;
+            self.ask(|answer| Request::LegacyState { answer }).await?
+        })
     }
 }
 

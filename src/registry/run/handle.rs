@@ -95,6 +95,7 @@ pub struct Committed {
 #[derive(Clone)]
 pub struct Registry {
     id: NodeId,
+    has_others: bool,
     handle: Handle<Reply>,
     state: Arc<ArcCell<State>>,
     applied: watch::Receiver<u64>,
@@ -131,7 +132,14 @@ impl Registry {
             shared.set(Arc::new(state.clone()));
             Ok(Replica { state, shared, applied: applied_sender, role: role_sender })
         })?;
-        let registry = Self { id: config.id, handle, state, applied, leadership: leadership.clone() };
+        let registry = Self {
+            id: config.id,
+            has_others: told.is_some(),
+            handle,
+            state,
+            applied,
+            leadership: leadership.clone(),
+        };
         if let Some(told) = told {
             let keeper = Keeper {
                 registry: registry.clone(),
@@ -179,12 +187,14 @@ impl Registry {
         }))
     }
 
-    /// Waits until [`Registry::view`] has everything that was committed before this call.
+    /// Waits until [`Registry::view`] has everything that was committed before this call, and it is certain
+    /// that this master still leads: what it knows beside the registry is not out of date either. A master
+    /// that is alone for ever need not ask anybody.
     ///
     /// # Errors
     /// This member does not lead, or leadership was lost meanwhile.
     pub async fn read(&self) -> Result<(), ProposeError> {
-        self.handle.read().await
+        if self.has_others { self.handle.read().await } else { Ok(()) }
     }
 
     /// How far the log and its members are.

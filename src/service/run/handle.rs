@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use super::member::{Asked, Member};
 use crate::api::marathon::{Refusal, Request, Response};
@@ -11,7 +11,7 @@ use crate::base::clock::SystemClock;
 use crate::base::future::BoxFuture;
 use crate::base::spawn::Tasks;
 use crate::client::{MarathonApi, Principal, SchedulerApi};
-use crate::registry::run::{Leadership, Registry};
+use crate::registry::run::Registry;
 
 /// Requests that may wait for the loop; callers wait beyond that.
 const QUEUE: usize = 1_024;
@@ -19,7 +19,7 @@ const QUEUE: usize = 1_024;
 /// A handle of the service framework of this node, leading or not.
 pub struct Handle {
     requests: mpsc::Sender<Asked>,
-    leadership: watch::Receiver<Leadership>,
+    registry: Registry,
     address: String,
 }
 
@@ -35,10 +35,10 @@ impl Handle {
     ) -> Arc<Self> {
         let (requests, queue) = mpsc::channel(QUEUE);
         let shutdown = tasks.shutdown();
-        let (leadership, address) = (registry.leadership(), address.to_string());
-        let member = Member::new(registry, scheduler, clock, address.clone());
+        let address = address.to_string();
+        let member = Member::new(registry.clone(), scheduler, clock, address.clone());
         tasks.spawn("services", member.run(queue, shutdown));
-        Arc::new(Self { requests, leadership, address })
+        Arc::new(Self { requests, registry, address })
     }
 }
 
@@ -46,6 +46,9 @@ impl MarathonApi for Handle {
     fn call(&self, request: Request, _principal: Principal) -> BoxFuture<'_, Result<Response, Refusal>> {
         Box::pin(async move {
             let stopped = || Refusal::Unavailable("the service framework has stopped".to_owned());
+            // One that was deposed and does not know it yet would answer what is no longer true.
+            let confirmed = self.registry.read().await;
+            confirmed.map_err(|error| Refusal::Unavailable(format!("no master leads: {error}")))?;
             let (answer, answered) = oneshot::channel();
             self.requests.send(Asked { request, answer }).await.map_err(|_| stopped())?;
             // The term that took it is over: the next leader may or may not know of it.
@@ -55,6 +58,6 @@ impl MarathonApi for Handle {
     }
 
     fn leader(&self) -> Option<String> {
-        matches!(*self.leadership.borrow(), Leadership::Leader { .. }).then(|| self.address.clone())
+        self.registry.leads().then(|| self.address.clone())
     }
 }
