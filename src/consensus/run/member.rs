@@ -253,7 +253,13 @@ impl<M: Machine> Member<M> {
     }
 
     fn note_role(&mut self, role: Role) {
-        tracing::info!(?role, "the role of this master changed");
+        match role {
+            Role::Leader { term } => tracing::info!(term, "this master leads"),
+            Role::Follower { leader: Some(leader) } => {
+                tracing::info!(leader = format!("{leader:016x}"), "this master follows");
+            }
+            Role::Follower { leader: None } => tracing::info!("no master leads"),
+        }
         self.machine.role(role);
     }
 
