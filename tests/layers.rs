@@ -50,7 +50,8 @@ const ROOMS: &[Room] = &[
     pure("service/core", &["api", "resources", "service/model"]),
     pure("consensus/core", &[]),
     doing("storage", &[]),
-    doing("peer", &["storage"]),
+    // Of `os` only the files that nobody else may read.
+    doing("peer", &["storage", "os"]),
     doing("consensus/run", &["consensus/core", "storage", "peer"]),
     doing("registry/run", &["registry/core", "consensus", "storage", "peer"]),
     doing("client", &["peer"]),

@@ -6,10 +6,8 @@ use super::args::{ClusterCommand, JoinTokenArgs, RemoveArgs};
 use super::output::{Report, Table};
 use super::target::Target;
 use super::{CliError, Exit};
-use crate::client::cluster::{ClusterStatus, TokenAsk, TokenGiven};
+use crate::client::cluster::{ClusterStatus, PATH, TokenAsk, TokenGiven};
 use crate::client::http::Reply;
-
-const ROOT: &str = "/mesita/v1/cluster";
 
 /// Does what was asked.
 pub(super) async fn cluster(command: ClusterCommand, target: &Target) -> Result<Report, CliError> {
@@ -21,7 +19,7 @@ pub(super) async fn cluster(command: ClusterCommand, target: &Target) -> Result<
 }
 
 async fn status(target: &Target) -> Result<Report, CliError> {
-    let reply = checked(target.client()?.get(ROOT).await?)?;
+    let reply = checked(target.client()?.get(PATH).await?)?;
     let status: ClusterStatus = read(&reply)?;
     let mut table = Table::new(&["MASTER", "ROLE", "ALIVE", "LAG", "PEERS", "MESOS API", "VERSION"]);
     let dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
@@ -57,7 +55,7 @@ async fn join_token(arguments: JoinTokenArgs, target: &Target) -> Result<Report,
         once: arguments.once,
     };
     let body = serde_json::to_value(&ask).map_err(|error| CliError::new(error.to_string()))?;
-    let reply = checked(target.client()?.post(&format!("{ROOT}/join-tokens"), &body).await?)?;
+    let reply = checked(target.client()?.post(&format!("{PATH}/join-tokens"), &body).await?)?;
     let given: TokenGiven = read(&reply)?;
     let json = json!({ "schema": 1, "token": given.token });
     Ok(Report { json, items: None, lines: vec![given.token.clone()], ids: vec![given.token] })
@@ -73,7 +71,7 @@ async fn remove(arguments: RemoveArgs, target: &Target) -> Result<Report, CliErr
         return Err(CliError::with(Exit::Usage, format!("{id:?} is no id of a master"))
             .hint("mesita cluster status lists them"));
     }
-    checked(target.client()?.delete(&format!("{ROOT}/masters/{id}")).await?)?;
+    checked(target.client()?.delete(&format!("{PATH}/masters/{id}")).await?)?;
     let json = json!({ "schema": 1, "removed": id });
     Ok(Report { json, items: None, lines: vec![format!("removed {id}")], ids: vec![id] })
 }

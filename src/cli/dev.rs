@@ -68,7 +68,11 @@ async fn live(
     printer: Printer,
     interrupt: &mut Interrupt,
 ) -> Result<(), CliError> {
-    if let Err(registered) = node.wait_for_agents(AGENTS_DEADLINE).await {
+    let waited = tokio::select! {
+        () = interrupt.wait() => return Ok(()),
+        waited = node.wait_for_agents(AGENTS_DEADLINE) => waited,
+    };
+    if let Err(registered) = waited {
         tracing::warn!(
             "only {registered} of {} agents have registered so far",
             node.addresses().agents.len()

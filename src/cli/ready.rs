@@ -15,7 +15,7 @@ pub(super) fn line(node: &Node) -> Value {
     json!({
         "schema": 1,
         "event": "ready",
-        "masters": addresses.masters.iter().map(|address| url(*address)).collect::<Vec<_>>(),
+        "masters": addresses.master_urls(),
         "agents": addresses.agents.iter().map(|address| url(*address)).collect::<Vec<_>>(),
         "marathon": url(addresses.marathon),
         "dns": Value::Null,

@@ -58,16 +58,8 @@ async fn cluster(global: &Global, printer: Printer) -> Result<(Target, Option<No
             let config = dev::resolve(&super::args::ClusterArgs::default())?.on_free_ports();
             let node =
                 Box::pin(Node::start(config)).await.map_err(|error| CliError::new(error.to_string()))?;
-            Ok((
-                Target::at(
-                    node.addresses()
-                        .masters
-                        .first()
-                        .map(|address| format!("http://{address}"))
-                        .unwrap_or_default(),
-                ),
-                Some(node),
-            ))
+            let first = node.addresses().master_urls().into_iter().next().unwrap_or_default();
+            Ok((Target::at(first), Some(node)))
         }
     }
 }

@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{ApiError, BoxFuture};
 
+/// Where this API is.
+pub const PATH: &str = "/mesita/v1/cluster";
+
 /// How the cluster stands, as its leader sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterStatus {

@@ -59,7 +59,7 @@ impl Cluster {
     /// Base URLs of the Mesos APIs of the masters.
     #[must_use]
     pub fn master_urls(&self) -> Vec<String> {
-        self.addresses.masters.iter().map(|address| format!("http://{address}")).collect()
+        self.addresses.master_urls()
     }
 
     /// Base URL of Marathon's API.

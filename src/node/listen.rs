@@ -24,6 +24,14 @@ pub struct Addresses {
     pub peer: Option<SocketAddr>,
 }
 
+impl Addresses {
+    /// Base URLs of the masters' Mesos APIs.
+    #[must_use]
+    pub fn master_urls(&self) -> Vec<String> {
+        self.masters.iter().map(|address| format!("http://{address}")).collect()
+    }
+}
+
 /// Binds a listener; a taken port that nobody asked for gives way to the next free one.
 ///
 /// # Errors

@@ -1,19 +1,26 @@
 //! Files that only their owner may read, written whole or not at all.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
-/// Writes `name` in a directory, which is made if need be (mode 0700). The file has mode 0600, is durable
+/// Makes a directory that only its owner enters (mode 0700), or makes one that is there so. Blocks.
+///
+/// # Errors
+/// The system refused.
+pub fn private_directory(directory: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    fs::set_permissions(directory, Permissions::from_mode(0o700))
+}
+
+/// Writes `name` in a directory, as [`private_directory`] makes it. The file has mode 0600, is durable
 /// when this returns, and replaces an earlier one. Blocks.
 ///
 /// # Errors
 /// The system refused.
 pub fn write_private(directory: &Path, name: &str, content: &[u8]) -> io::Result<()> {
-    if !directory.exists() {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    }
+    private_directory(directory)?;
     // A temporary file has mode 0600 from the start.
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
     file.write_all(content)?;

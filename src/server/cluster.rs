@@ -12,26 +12,24 @@ use super::error::{refusal, text};
 use super::legacy::document;
 use super::scheduler::read_body;
 use crate::client::ApiError;
-use crate::client::cluster::{ClusterApi, TokenAsk};
-
-const ROOT: &str = "/mesita/v1/cluster";
+use crate::client::cluster::{ClusterApi, PATH, TokenAsk};
 
 /// The routes.
 pub(super) fn router(api: Arc<dyn ClusterApi>) -> Router {
     Router::new()
-        .route(ROOT, get(status))
-        .route(&format!("{ROOT}/join-tokens"), post(join_token))
-        .route(&format!("{ROOT}/masters/{{id}}"), delete(remove))
+        .route(PATH, get(status))
+        .route(&format!("{PATH}/join-tokens"), post(join_token))
+        .route(&format!("{PATH}/masters/{{id}}"), delete(remove))
         .with_state(api)
 }
 
 async fn status(State(api): State<Arc<dyn ClusterApi>>) -> Response<Body> {
-    answer(api.status().await, ROOT)
+    answer(api.status().await, PATH)
 }
 
 async fn join_token(State(api): State<Arc<dyn ClusterApi>>, request: Request) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    let path = format!("{ROOT}/join-tokens");
+    let path = format!("{PATH}/join-tokens");
     if !is_json(&parts.headers) {
         return text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type: application/json is expected");
     }
@@ -56,7 +54,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 async fn remove(State(api): State<Arc<dyn ClusterApi>>, Path(id): Path<String>) -> Response<Body> {
     match api.remove_master(id).await {
         Ok(()) => Response::new(Body::empty()),
-        Err(error) => refusal(&error, ROOT),
+        Err(error) => refusal(&error, PATH),
     }
 }
 

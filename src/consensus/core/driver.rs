@@ -55,6 +55,8 @@ pub struct Consensus {
     pub(super) reads: Reads,
     /// Who should vote, once it is known.
     pub(super) wanted: BTreeSet<u64>,
+    /// Whether a step towards that may be possible: looked at with every tick, and when members change.
+    pub(super) members_due: bool,
     /// Ticks since the start.
     pub(super) ticks: u64,
     /// Since which tick a snapshot is on its way to a member.
@@ -104,6 +106,7 @@ impl Consensus {
             role: Role::Follower { leader: None },
             reads: Reads::new(config.id, config.seed),
             wanted: BTreeSet::new(),
+            members_due: true,
             ticks: 0,
             snapshots: BTreeMap::new(),
             alarm: 0,
@@ -162,7 +165,10 @@ impl Consensus {
                 Input::Broken { peer, round_trip } => self.broken(peer, round_trip, effects),
                 Input::Alarm { alarm } => self.rush(alarm)?,
                 Input::Campaign => self.campaign()?,
-                Input::Members(wanted) => self.wanted = wanted,
+                Input::Members(wanted) => {
+                    self.wanted = wanted;
+                    self.members_due = true;
+                }
                 Input::HandOver => self.hand_over(),
             }
         }
@@ -319,6 +325,7 @@ impl Consensus {
                     self.node.apply_conf_change(&change)?;
                 }
             }
+            self.members_due = true;
             effects.extend(proposal.map(|proposal| Effect::Dropped { proposal }));
         }
         self.node.advance_apply_to(self.applied);

@@ -32,6 +32,7 @@ impl Consensus {
             raft.set_randomized_election_timeout(base + usize::try_from(more).unwrap_or(0));
         }
         self.ticks += 1;
+        self.members_due = true;
         self.node.tick();
         self.give_up_snapshots();
     }

@@ -16,6 +16,9 @@ const CAUGHT_UP: u64 = 128;
 impl Consensus {
     /// Takes one step, if there is one to take and no other is on its way.
     pub(super) fn follow_members(&mut self) {
+        if !std::mem::take(&mut self.members_due) {
+            return;
+        }
         let raft = &self.node.raft;
         let leads = raft.state == StateRole::Leader && matches!(self.role, Role::Leader { .. });
         let is_busy = raft.raft_log.applied < raft.pending_conf_index || raft.lead_transferee.is_some();

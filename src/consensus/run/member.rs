@@ -163,16 +163,19 @@ impl<M: Machine> Member<M> {
 
     /// Handles inputs (or starts) and performs what follows.
     fn step(&mut self, inputs: Option<Vec<Input>>) -> Result<(), Fatal> {
-        let mut effects = Vec::new();
+        let (mut effects, is_start) = (Vec::new(), inputs.is_none());
         let consensus = &mut self.consensus;
         let handled = catch_unwind(AssertUnwindSafe(|| match inputs {
             Some(inputs) => consensus.handle(inputs, &mut effects),
             None => consensus.start(&mut effects),
         }));
-        match handled {
+        let has_changed = match handled {
             Ok(Ok(())) => self.perform(effects)?,
             Ok(Err(fault)) => return Err(broken(&fault.to_string())),
             Err(_) => return Err(broken("raft panicked; the log above says where")),
+        };
+        if !has_changed && !is_start {
+            return Ok(());
         }
         let members = self.machine.members();
         if members != self.members {
@@ -182,7 +185,8 @@ impl<M: Machine> Member<M> {
         Ok(())
     }
 
-    fn perform(&mut self, effects: Vec<Effect>) -> Result<(), Fatal> {
+    /// True if something was applied.
+    fn perform(&mut self, effects: Vec<Effect>) -> Result<bool, Fatal> {
         let (mut answers, mut readable) = (Vec::new(), Vec::new());
         let mut last = None;
         for effect in effects {
@@ -238,7 +242,7 @@ impl<M: Machine> Member<M> {
                 let _ = answer.send(outcome);
             }
         }
-        Ok(())
+        Ok(last.is_some())
     }
 
     fn persist(&mut self, seq: u64, records: crate::consensus::core::Records) {

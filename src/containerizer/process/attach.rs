@@ -1,9 +1,9 @@
 //! Reaching a launcher that outlives its agents: the one that runs, or a new one. Everything here waits.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::containerizer::launcher::protocol::{self, News, OLDEST};
 use crate::containerizer::launcher::{READY, SOCKET, TAKEN};
+use crate::os::files::private_directory;
 
 /// Attempts to reach a launcher. One that is just ending is in the way of the next.
 const ATTEMPTS: usize = 100;
@@ -23,8 +24,7 @@ const LOG: &str = "launcher.log";
 
 /// A connection to the launcher of a directory, which is started if there is none.
 pub(super) fn attach(program: &Path, directory: &Path) -> io::Result<UnixStream> {
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    fs::set_permissions(directory, Permissions::from_mode(0o700))?;
+    private_directory(directory)?;
     for _ in 0..ATTEMPTS {
         match greet(directory) {
             Ok(stream) => return Ok(stream),

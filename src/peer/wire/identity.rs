@@ -1,9 +1,7 @@
 //! A node's certificate and key, and the file that they live in.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, File};
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,6 +19,7 @@ use super::error::CertificateError;
 use super::name::{PeerName, validity};
 use super::token::{Digest, sha256};
 use crate::base::time::Timestamp;
+use crate::os::files::write_private;
 
 /// The one file: key, certificate and the authority's certificate can then never be of different age.
 const FILE: &str = "identity.pem";
@@ -80,9 +79,8 @@ impl Identity {
     /// # Errors
     /// The file cannot be written.
     pub fn save(&self, directory: &Path) -> Result<(), CertificateError> {
-        let path = directory.join(FILE);
-        replace(directory, &path, self.pem.as_bytes())
-            .map_err(|source| CertificateError::File { path, source })
+        write_private(directory, FILE, self.pem.as_bytes())
+            .map_err(|source| CertificateError::File { path: directory.join(FILE), source })
     }
 
     fn parse(pem: &str, now: Timestamp) -> Result<Self, CertificateError> {
@@ -186,20 +184,9 @@ pub(super) fn pem(certificate: &CertificateDer<'_>) -> String {
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
-/// Writes a private file atomically: beside it, to disk, into place.
-fn replace(directory: &Path, path: &Path, content: &[u8]) -> std::io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
-    // Temporary files are readable by their owner only from the beginning.
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(content)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    File::open(directory)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
     use std::time::Duration;
 
     use super::super::ca::{CERTIFICATE_LIFE, CLOCK_SKEW};
