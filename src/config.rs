@@ -117,7 +117,7 @@ pub enum Begin {
     Join {
         /// Peer address of one of its masters.
         address: String,
-        /// A join token.
+        /// A join token; empty for a node that has joined before, which is told where a master is now.
         token: String,
     },
 }

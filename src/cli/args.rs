@@ -98,7 +98,7 @@ pub(super) enum Command {
     Explain(Explain),
     /// A node of a cluster of several machines: a master with an agent beside it.
     Node(NodeArgs),
-    /// The masters of a cluster, and who may join.
+    /// The nodes of a cluster, and who may join.
     Cluster {
         /// What to do.
         #[command(subcommand)]
@@ -133,11 +133,11 @@ pub(super) struct Dev {
 /// What `cluster` does.
 #[derive(Debug, Subcommand)]
 pub(super) enum ClusterCommand {
-    /// Show the masters: who leads, who is alive, how far each is.
+    /// Show the nodes: who leads, who is alive, how far each is.
     Status,
     /// Make a token with which a node joins.
     JoinToken(JoinTokenArgs),
-    /// Remove a master for ever: its node ends, and its id is refused from then on.
+    /// Remove a node for ever: it ends, its agent is gone, and its id is refused from then on.
     Remove(RemoveArgs),
 }
 
@@ -158,8 +158,8 @@ pub(super) struct JoinTokenArgs {
 /// Arguments of `cluster remove`.
 #[derive(Debug, Args)]
 pub(super) struct RemoveArgs {
-    /// Id of the master, as `cluster status` shows it.
-    pub(super) master: String,
+    /// Id of the node, as `cluster status` shows it.
+    pub(super) node: String,
     /// Do it.
     #[arg(long)]
     pub(super) yes: bool,
@@ -171,6 +171,9 @@ pub(super) struct NodeArgs {
     /// Begin a new cluster with this node.
     #[arg(long, conflicts_with = "join")]
     pub(super) bootstrap: bool,
+    /// What the node does: `master`, `agent` or both.
+    #[arg(long, value_name = "ROLES", value_delimiter = ',', default_value = "master,agent", value_parser = ["master", "agent"])]
+    pub(super) roles: Vec<String>,
     /// Join the cluster of this master: its peer address.
     #[arg(long, value_name = "HOST:PORT")]
     pub(super) join: Option<String>,

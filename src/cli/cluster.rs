@@ -21,7 +21,7 @@ pub(super) async fn cluster(command: ClusterCommand, target: &Target) -> Result<
 async fn status(target: &Target) -> Result<Report, CliError> {
     let reply = checked(target.client()?.get(PATH).await?)?;
     let status: ClusterStatus = read(&reply)?;
-    let mut table = Table::new(&["MASTER", "ROLE", "ALIVE", "LAG", "PEERS", "MESOS API", "VERSION"]);
+    let mut table = Table::new(&["NODE", "ROLE", "ALIVE", "LAG", "PEERS", "MESOS API", "VERSION"]);
     let dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
     for master in &status.masters {
         table.row(vec![
@@ -34,6 +34,11 @@ async fn status(target: &Target) -> Result<Report, CliError> {
             dash(&master.version),
         ]);
     }
+    for agent in &status.agent_nodes {
+        let alive = if agent.is_alive { "yes" } else { "no" }.to_owned();
+        let (id, none) = (agent.id.clone(), || "-".to_owned());
+        table.row(vec![id, "agent".to_owned(), alive, none(), dash(&agent.hostname), none(), none()]);
+    }
     let mut lines = vec![
         format!("cluster {}, term {}", status.cluster_id, status.term),
         format!(
@@ -42,7 +47,8 @@ async fn status(target: &Target) -> Result<Report, CliError> {
         ),
     ];
     lines.extend(table.lines());
-    let ids = status.masters.iter().map(|master| master.id.clone()).collect();
+    let ids = status.masters.iter().map(|master| &master.id);
+    let ids = ids.chain(status.agent_nodes.iter().map(|agent| &agent.id)).cloned().collect();
     let mut document = reply.json();
     document["schema"] = json!(1);
     Ok(Report { json: document, items: Some("masters"), lines, ids })
@@ -62,16 +68,19 @@ async fn join_token(arguments: JoinTokenArgs, target: &Target) -> Result<Report,
 }
 
 async fn remove(arguments: RemoveArgs, target: &Target) -> Result<Report, CliError> {
-    let id = arguments.master;
+    let id = arguments.node;
     if !arguments.yes {
-        return Err(CliError::with(Exit::Usage, format!("the master {id} would never come back"))
-            .hint(format!("mesita cluster remove {id} --yes")));
+        return Err(CliError::with(
+            Exit::Usage,
+            format!("the node {id} would never come back, nor its agent"),
+        )
+        .hint(format!("mesita cluster remove {id} --yes")));
     }
     if id.is_empty() || !id.chars().all(|letter| letter.is_ascii_alphanumeric()) {
-        return Err(CliError::with(Exit::Usage, format!("{id:?} is no id of a master"))
+        return Err(CliError::with(Exit::Usage, format!("{id:?} is no id of a node"))
             .hint("mesita cluster status lists them"));
     }
-    checked(target.client()?.delete(&format!("{PATH}/masters/{id}")).await?)?;
+    checked(target.client()?.delete(&format!("{PATH}/nodes/{id}")).await?)?;
     let json = json!({ "schema": 1, "removed": id });
     Ok(Report { json, items: None, lines: vec![format!("removed {id}")], ids: vec![id] })
 }

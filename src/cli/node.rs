@@ -58,16 +58,19 @@ fn announce(line: &serde_json::Value, printer: Printer) -> Result<(), CliError> 
     if printer.is_json() {
         return printer.data(&[line.to_string()]);
     }
-    let text = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
-    printer.data(&[
-        format!("mesita {} runs a node", env!("CARGO_PKG_VERSION")),
-        format!("  Mesos API     {}", text(&line["masters"][0])),
-        format!("  Agent API     {}", text(&line["agents"][0])),
-        format!("  Marathon API  {}", text(&line["marathon"])),
-        format!("  Other nodes   {}", text(&line["peer"])),
-        format!("  Data          {}", text(&line["data_dir"])),
-        "Ctrl-C ends the node; its tasks go on.".to_owned(),
-    ])
+    let mut lines = vec![format!("mesita {} runs a node", env!("CARGO_PKG_VERSION"))];
+    // What the node's roles do not have is not shown.
+    for (name, value) in [
+        ("Mesos API   ", &line["masters"][0]),
+        ("Agent API   ", &line["agents"][0]),
+        ("Marathon API", &line["marathon"]),
+        ("Other nodes ", &line["peer"]),
+        ("Data        ", &line["data_dir"]),
+    ] {
+        lines.extend(value.as_str().map(|value| format!("  {name}  {value}")));
+    }
+    lines.push("Ctrl-C ends the node; its tasks go on.".to_owned());
+    printer.data(&lines)
 }
 
 fn resolve(arguments: NodeArgs) -> Result<NodeConfig, CliError> {
@@ -75,6 +78,8 @@ fn resolve(arguments: NodeArgs) -> Result<NodeConfig, CliError> {
     let mut config = dev::resolve(&arguments.cluster)?;
     config.data_dir = DataDir::At(arguments.cluster.data_dir.unwrap_or_else(|| PathBuf::from(DATA_DIR)));
     config.tasks_outlive = true;
+    let has = |role: &str| usize::from(arguments.roles.iter().any(|one| one == role));
+    (config.masters, config.agents) = (has("master"), has("agent"));
     // A node is found where it was: a taken port is an error, not a reason for another.
     for listen in [&mut config.master, &mut config.agent, &mut config.marathon] {
         listen.required = true;
@@ -86,10 +91,8 @@ fn resolve(arguments: NodeArgs) -> Result<NodeConfig, CliError> {
                 (Some(token), _) => token,
                 (None, Some(path)) => std::fs::read_to_string(&path)
                     .map_err(|error| usage(format!("--token-file {}: {error}", path.display())))?,
-                (None, None) => {
-                    return Err(usage("--join needs a join token".to_owned())
-                        .hint("give --token-file FILE, or set MESITA_JOIN_TOKEN"));
-                }
+                // One that has joined before needs none.
+                (None, None) => String::new(),
             };
             Begin::Join { address, token: token.trim().to_owned() }
         }

@@ -17,7 +17,7 @@ pub(super) fn line(node: &Node) -> Value {
         "event": "ready",
         "masters": addresses.master_urls(),
         "agents": addresses.agents.iter().map(|address| url(*address)).collect::<Vec<_>>(),
-        "marathon": url(addresses.marathon),
+        "marathon": addresses.marathon.map(url),
         "dns": Value::Null,
         "ui": Value::Null,
         "data_dir": node.data_dir().display().to_string(),

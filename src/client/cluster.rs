@@ -24,6 +24,9 @@ pub struct ClusterStatus {
     pub snapshot: u64,
     /// The masters.
     pub masters: Vec<MasterStatus>,
+    /// Nodes that have agents and no master.
+    #[serde(default)]
+    pub agent_nodes: Vec<AgentNodeStatus>,
 }
 
 /// One master.
@@ -42,6 +45,21 @@ pub struct MasterStatus {
     /// `host:port` of its Mesos API.
     pub master_address: String,
     /// Version of its program.
+    pub version: String,
+}
+
+/// The agent of a node that has no master.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentNodeStatus {
+    /// Id of the node.
+    pub id: String,
+    /// Id of its agent.
+    pub agent_id: String,
+    /// What its host is called.
+    pub hostname: String,
+    /// Whether the leader is connected with it.
+    pub is_alive: bool,
+    /// Version of Mesos that it speaks; empty while it is away.
     pub version: String,
 }
 
@@ -80,6 +98,6 @@ pub trait ClusterApi: Send + Sync {
     /// Makes a join token.
     fn join_token(&self, ask: TokenAsk) -> BoxFuture<'_, Result<TokenGiven, ApiError>>;
 
-    /// Removes a master for ever.
-    fn remove_master(&self, id: String) -> BoxFuture<'_, Result<(), ApiError>>;
+    /// Removes a node for ever, whatever its roles; its agents are gone.
+    fn remove_node(&self, id: String) -> BoxFuture<'_, Result<(), ApiError>>;
 }

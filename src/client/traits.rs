@@ -6,6 +6,7 @@ use crate::api::ApiError;
 use crate::api::v1::{master, scheduler};
 use crate::api::{marathon, peer};
 use crate::base::future::BoxFuture;
+use crate::base::id::NodeId;
 
 /// Who calls, as the edge authenticated it. `None`: nobody asked.
 pub type Principal = Option<String>;
@@ -80,8 +81,9 @@ pub struct AgentLink {
 
 /// The leading master as agents see it.
 pub trait AgentPeer: Send + Sync {
-    /// Opens the connection. The agent then sends Register or Reregister.
-    fn connect(&self) -> BoxFuture<'_, Result<AgentLink, ApiError>>;
+    /// Opens the connection. The agent then sends Register or Reregister. `node` is the node of its
+    /// certificate, if it came with one.
+    fn connect(&self, node: Option<NodeId>) -> BoxFuture<'_, Result<AgentLink, ApiError>>;
 }
 
 /// One entry of a directory in a sandbox.

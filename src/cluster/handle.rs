@@ -65,7 +65,7 @@ impl Cluster {
     /// Base URL of Marathon's API.
     #[must_use]
     pub fn marathon_url(&self) -> String {
-        format!("http://{}", self.addresses.marathon)
+        self.addresses.marathon.map(|address| format!("http://{address}")).unwrap_or_default()
     }
 
     /// Base URLs of the agents' APIs.

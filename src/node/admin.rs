@@ -2,18 +2,24 @@
 
 use std::sync::Arc;
 
+use crate::api::v1;
+use crate::api::v1::master as api;
 use crate::base::clock::SystemClock;
 use crate::base::future::BoxFuture;
-use crate::base::id::NodeId;
+use crate::base::id::{AgentId, NodeId};
 use crate::base::time::Clock;
-use crate::client::ApiError;
-use crate::client::cluster::{ClusterApi, ClusterStatus, MasterStatus, TokenAsk, TokenGiven};
-use crate::registry::core::{Change, Command, Reply};
-use crate::registry::run::{ProposeError, Registry};
+use crate::client::cluster::{
+    AgentNodeStatus, ClusterApi, ClusterStatus, MasterStatus, TokenAsk, TokenGiven,
+};
+use crate::client::{ApiError, OperatorApi};
+use crate::registry::core::{AgentEntry, Change, KNOWS_NODES, Standing, State};
+use crate::registry::run::{ProposeError, RecordError, Registry};
 
 /// The cluster, as one master knows it.
 pub(super) struct Admin {
     pub(super) registry: Registry,
+    /// The master beside it.
+    pub(super) master: Arc<dyn OperatorApi>,
     pub(super) clock: Arc<SystemClock>,
 }
 
@@ -23,11 +29,66 @@ impl Admin {
     }
 
     async fn record(&self, change: Change) -> Result<(), ApiError> {
-        let command = Command { time: self.clock.now().wall, change };
-        match self.registry.propose(command).await.map_err(|error| unavailable(&error))?.reply {
-            Reply::Refused(reason) => Err(ApiError::Conflict(reason)),
-            Reply::Done | Reply::Service(_) => Ok(()),
+        self.registry.record(change, self.clock.now().wall).await.map_err(|error| match error {
+            RecordError::Refused(reason) => ApiError::Conflict(reason),
+            RecordError::Lost(error) => unavailable(&error),
+        })
+    }
+
+    /// Nodes that have agents and no master.
+    async fn agent_nodes(&self, state: &State) -> Result<Vec<AgentNodeStatus>, ApiError> {
+        let kind = Some(api::call::Type::GetAgents.into());
+        let call = api::Call { r#type: kind, ..Default::default() };
+        let response = self.master.call(call, None).await?;
+        let here = response.and_then(|response| response.get_agents).unwrap_or_default().agents;
+        let nodes = agents_of(state).filter(|(node, _, _)| state.master(*node).is_none());
+        Ok(nodes
+            .map(|(node, agent_id, entry)| {
+                let id = agent_id.to_string();
+                let known = here
+                    .iter()
+                    .find(|agent| agent.agent_info.id.as_ref().is_some_and(|known| known.value == id));
+                AgentNodeStatus {
+                    id: node.to_string(),
+                    agent_id: id,
+                    hostname: entry.info.hostname.clone(),
+                    is_alive: known.is_some_and(|agent| agent.active),
+                    version: known.map(|agent| agent.version.clone()).unwrap_or_default(),
+                }
+            })
+            .collect())
+    }
+
+    /// Removes a node. Its agents end as agents do that an operator declares gone.
+    async fn remove(&self, id: &str) -> Result<(), ApiError> {
+        self.check_leads()?;
+        let state = self.registry.view();
+        let is_known =
+            |id: &NodeId| state.master(*id).is_some() || agents_of(&state).any(|(node, _, _)| node == *id);
+        let Some(node) = NodeId::parse(id).filter(is_known) else {
+            return Err(ApiError::NotFound(format!(
+                "there is no node {id}; mesita cluster status lists them"
+            )));
+        };
+        if state.version() < KNOWS_NODES {
+            return self.record(Change::RemoveMaster { id: node }).await;
         }
+        self.record(Change::RemoveNode { id: node }).await?;
+        let agents = agents_of(&state).filter(|(owner, _, _)| *owner == node);
+        for (_, agent_id, _) in agents {
+            let agent_id = v1::AgentId { value: agent_id.to_string() };
+            let call = api::Call {
+                r#type: Some(api::call::Type::MarkAgentGone.into()),
+                mark_agent_gone: Some(api::call::MarkAgentGone { agent_id }),
+                ..Default::default()
+            };
+            match self.master.call(call, None).await {
+                // It is not known any more: that is what is wanted.
+                Ok(_) | Err(ApiError::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     async fn look(&self) -> Result<ClusterStatus, ApiError> {
@@ -62,6 +123,7 @@ impl Admin {
             applied: status.applied,
             snapshot: status.snapshot,
             masters: masters.collect(),
+            agent_nodes: self.agent_nodes(&state).await?,
         })
     }
 
@@ -119,16 +181,13 @@ impl ClusterApi for Admin {
         Box::pin(self.give_token(ask))
     }
 
-    fn remove_master(&self, id: String) -> BoxFuture<'_, Result<(), ApiError>> {
-        Box::pin(async move {
-            self.check_leads()?;
-            let parsed = NodeId::parse(&id).filter(|id| self.registry.view().master(*id).is_some());
-            let Some(parsed) = parsed else {
-                return Err(ApiError::NotFound(format!(
-                    "there is no master {id}; mesita cluster status lists them"
-                )));
-            };
-            self.record(Change::RemoveMaster { id: parsed }).await
-        })
+    fn remove_node(&self, id: String) -> BoxFuture<'_, Result<(), ApiError>> {
+        Box::pin(async move { self.remove(&id).await })
     }
+}
+
+/// Agents that are not gone, with the nodes that they belong to.
+fn agents_of(state: &State) -> impl Iterator<Item = (NodeId, &AgentId, &AgentEntry)> {
+    let present = state.agents().filter(|(_, entry)| entry.standing != Standing::Gone);
+    present.filter_map(|(id, entry)| Some((entry.node?, id, entry)))
 }

@@ -29,7 +29,8 @@ pub(super) struct Environment<'a> {
     pub(super) config: &'a NodeConfig,
     pub(super) data: &'a Data,
     pub(super) master: Arc<dyn AgentPeer>,
-    pub(super) master_address: SocketAddr,
+    /// The Mesos API of this node, which tasks are told; none without a master here.
+    pub(super) master_address: Option<SocketAddr>,
     pub(super) clock: Arc<SystemClock>,
 }
 
@@ -143,8 +144,9 @@ impl Agents {
 }
 
 /// Variables that every task of this node gets beside those of Mesos.
-fn extra_environment(config: &NodeConfig, master: SocketAddr) -> Vec<(String, String)> {
-    let mut variables = vec![("MESITA_ADDR".to_owned(), format!("http://{master}"))];
+fn extra_environment(config: &NodeConfig, master: Option<SocketAddr>) -> Vec<(String, String)> {
+    let address = master.map(|master| ("MESITA_ADDR".to_owned(), format!("http://{master}")));
+    let mut variables = Vec::from_iter(address);
     if let Some(program) = &config.launcher_path {
         variables.push(("MESITA_EXE".to_owned(), program.display().to_string()));
     }

@@ -11,8 +11,8 @@ use http_body_util::BodyExt as _;
 use tokio::sync::{mpsc, watch};
 use tower_service::Service as _;
 
-use super::wire::entry_of;
-use crate::base::clock::SystemClock;
+use super::identity::entry_of;
+use crate::base::clock::{SystemClock, sleep_until};
 use crate::base::future::BoxFuture;
 use crate::base::id::NodeId;
 use crate::base::time::Clock;
@@ -21,11 +21,13 @@ use crate::peer::wire::{
     AgentStream, Authority, ForwardReply, ForwardRequest, Hello, JoinAsk, Joined, Leader, Membership,
     PeerName, Refusal, Role, secret_digest, secret_matches,
 };
-use crate::registry::core::{Change, Command, MasterEntry, Reply};
-use crate::registry::run::Registry;
+use crate::registry::core::{Change, MasterEntry};
+use crate::registry::run::{RecordError, Registry};
 
 /// How far the clock of a node that joins may be off.
 const CLOCK_OFF: Duration = Duration::from_secs(300);
+/// How long a removed agent's connection stands for the master's last words.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// Pieces of a forwarded answer on their way.
 const PIECES: usize = 16;
 
@@ -52,14 +54,10 @@ impl Desk {
     }
 
     async fn record(&self, change: Change) -> Result<(), Refusal> {
-        let command = Command { time: self.clock.now().wall, change };
-        match self.registry.propose(command).await {
-            Ok(committed) => match committed.reply {
-                Reply::Refused(reason) => Err(Refusal::Refused(reason)),
-                Reply::Done | Reply::Service(_) => Ok(()),
-            },
-            Err(error) => Err(Refusal::Unavailable(error.to_string())),
-        }
+        self.registry.record(change, self.clock.now().wall).await.map_err(|error| match error {
+            RecordError::Refused(reason) => Refusal::Refused(reason),
+            RecordError::Lost(error) => Refusal::Unavailable(error.to_string()),
+        })
     }
 
     fn sign(&self, csr: &[u8], name: &PeerName) -> Result<String, Refusal> {
@@ -97,9 +95,15 @@ impl Desk {
                 ask.role
             ));
         }
+        let (theirs, needed) = (ask.hello.max_command_version, state.version());
+        if ask.role == Role::Master && theirs < needed {
+            return refused(format!(
+                "this cluster uses commands of version {needed}, and this node knows {theirs}: upgrade it"
+            ));
+        }
         token.check(now).map_err(|reason| Refusal::Refused(reason.to_owned()))?;
         let id = ask.hello.node_id;
-        if state.master(id).is_some() || state.is_removed_master(id) {
+        if state.master(id).is_some() || state.is_removed_node(id) {
             return refused(format!("the node {id} has joined before"));
         }
         Ok(secret_digest(&ask.secret).to_vec())
@@ -165,7 +169,7 @@ impl Desk {
 impl crate::peer::wire::Desk for Desk {
     fn membership(&self, node_id: NodeId) -> Membership {
         let state = self.registry.view();
-        if state.is_removed_master(node_id) {
+        if state.is_removed_node(node_id) {
             return Membership::Removed;
         }
         if state.master(node_id).is_some() { Membership::Member } else { Membership::Unknown }
@@ -179,13 +183,14 @@ impl crate::peer::wire::Desk for Desk {
         Box::pin(async move { self.sign(&csr, &peer) })
     }
 
-    fn agent(&self, _peer: PeerName, stream: AgentStream) -> BoxFuture<'_, Result<(), Refusal>> {
+    fn agent(&self, peer: PeerName, stream: AgentStream) -> BoxFuture<'_, Result<(), Refusal>> {
         Box::pin(async move {
-            let link = self.master.connect().await.map_err(|error| match error {
+            let link = self.master.connect(Some(peer.node_id)).await.map_err(|error| match error {
                 ApiError::NotLeader { .. } => Refusal::NotLeader { leader: self.leader_address() },
                 error => Refusal::Unavailable(error.to_string()),
             })?;
-            tokio::spawn(carry(stream, link));
+            let known = (self.registry.clone(), Arc::clone(&self.clock));
+            tokio::spawn(carry(peer.node_id, known, stream, link));
             Ok(())
         })
     }
@@ -199,8 +204,16 @@ impl crate::peer::wire::Desk for Desk {
     }
 
     fn leader(&self) -> Leader {
-        let node_id = self.registry.leader();
-        Leader { node_id, peer_address: self.leader_address() }
+        let mut masters: BTreeMap<NodeId, String> = BTreeMap::new();
+        let state = self.registry.view();
+        masters.extend(state.masters().map(|(id, entry)| (id, entry.peer_address.clone())));
+        // What they told last is newer than what is recorded.
+        for (id, entry) in &*self.told.borrow() {
+            if !entry.peer_address.is_empty() && !state.is_removed_node(*id) {
+                masters.insert(*id, entry.peer_address.clone());
+            }
+        }
+        Leader { node_id: self.registry.leader(), peer_address: self.leader_address(), masters }
     }
 
     fn hello(&self, hello: Hello) {
@@ -209,11 +222,19 @@ impl crate::peer::wire::Desk for Desk {
     }
 }
 
-/// Carries messages between an agent's stream and the master until either ends.
-async fn carry(mut stream: AgentStream, mut link: AgentLink) {
+/// Carries messages between an agent's stream and the master until either ends. A node that is removed
+/// is not heard any more; what the master still has to say reaches it.
+async fn carry(
+    peer: NodeId,
+    (registry, clock): (Registry, Arc<SystemClock>),
+    mut stream: AgentStream,
+    mut link: AgentLink,
+) {
+    let mut applied = registry.watch();
+    let (mut is_removed, mut farewell) = (false, None);
     loop {
         let carried = tokio::select! {
-            message = stream.from_agent.recv() => match message {
+            message = stream.from_agent.recv(), if !is_removed => match message {
                 Some(message) => link.to_master.send(message).await.is_ok(),
                 None => false,
             },
@@ -221,6 +242,12 @@ async fn carry(mut stream: AgentStream, mut link: AgentLink) {
                 Some(message) => stream.to_agent.send(message).await.is_ok(),
                 None => false,
             },
+            changed = applied.changed(), if !is_removed => {
+                is_removed = registry.view().is_removed_node(peer);
+                farewell = is_removed.then(|| clock.instant(clock.now().mono.after(FAREWELL)));
+                changed.is_ok()
+            }
+            () = sleep_until(farewell) => false,
         };
         if !carried {
             return;

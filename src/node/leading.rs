@@ -88,8 +88,8 @@ impl OperatorApi for Leading {
 }
 
 impl AgentPeer for Leading {
-    fn connect(&self) -> BoxFuture<'_, Result<AgentLink, ApiError>> {
-        Box::pin(async move { self.leader()?.agents.connect().await })
+    fn connect(&self, node: Option<NodeId>) -> BoxFuture<'_, Result<AgentLink, ApiError>> {
+        Box::pin(async move { self.leader()?.agents.connect(node).await })
     }
 }
 
@@ -115,7 +115,7 @@ impl ClusterApi for Leading {
         Box::pin(async move { self.leader()?.cluster.join_token(ask).await })
     }
 
-    fn remove_master(&self, id: String) -> BoxFuture<'_, Result<(), ApiError>> {
-        Box::pin(async move { self.leader()?.cluster.remove_master(id).await })
+    fn remove_node(&self, id: String) -> BoxFuture<'_, Result<(), ApiError>> {
+        Box::pin(async move { self.leader()?.cluster.remove_node(id).await })
     }
 }

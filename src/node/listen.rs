@@ -18,8 +18,8 @@ pub struct Addresses {
     pub masters: Vec<SocketAddr>,
     /// Agent APIs, one per agent.
     pub agents: Vec<SocketAddr>,
-    /// Marathon API, of the first master.
-    pub marathon: SocketAddr,
+    /// Marathon API, of the first master; none on a node without one.
+    pub marathon: Option<SocketAddr>,
     /// Where other nodes connect.
     pub peer: Option<SocketAddr>,
 }

@@ -145,9 +145,9 @@ impl MasterRole {
         let offered = Offered {
             scheduler: Arc::clone(&scheduler),
             operator: Arc::clone(&master) as _,
-            agents: master,
+            agents: Arc::clone(&master) as _,
             marathon: service,
-            cluster: Arc::new(Admin { registry: registry.clone(), clock: Arc::clone(clock) }),
+            cluster: Arc::new(Admin { registry: registry.clone(), master, clock: Arc::clone(clock) }),
         };
         environment.leading.put(id, offered);
 

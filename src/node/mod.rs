@@ -9,11 +9,17 @@ mod agents;
 mod data;
 #[cfg(feature = "tls")]
 mod desk;
+#[cfg(feature = "tls")]
+mod identity;
 mod leading;
 mod listen;
 mod master;
 mod ports;
+#[cfg(feature = "tls")]
+mod renewing;
 mod start;
+#[cfg(feature = "tls")]
+mod visitor;
 #[cfg(feature = "tls")]
 mod wire;
 

@@ -122,7 +122,9 @@ impl Node {
         let clock = Arc::new(SystemClock::new());
         let (mut tasks, failures) = Tasks::new();
         let data = Data::open(&config.data_dir, config.run_id.as_deref())?;
-        data.expect_masters(config.masters)?;
+        if config.masters > 0 || config.peers.is_none() {
+            data.expect_masters(config.masters)?;
+        }
 
         let leading = Leading::default();
         let environment = master::Environment {
@@ -140,18 +142,16 @@ impl Node {
         let addresses =
             |of: fn(&MasterRole) -> SocketAddr| masters.iter().flatten().map(of).collect::<Vec<_>>();
         let (master_addresses, marathons) = (addresses(|it| it.addresses.0), addresses(|it| it.addresses.1));
-        let (Some(&master_address), Some(&marathon)) = (master_addresses.first(), marathons.first()) else {
-            return Err(StartError::NoMasters);
-        };
+        let (master_address, marathon) = (master_addresses.first().copied(), marathons.first().copied());
 
         let peer = masters.iter().flatten().find_map(|master| master.peer);
         let for_agents = Environment {
             config: &config,
             data: &data,
-            master: masters.iter().flatten().next().map_or_else(
-                || Arc::new(leading.clone()) as Arc<dyn AgentPeer>,
-                |master| Arc::clone(&master.agents),
-            ),
+            master: match masters.iter().flatten().next() {
+                Some(master) => Arc::clone(&master.agents),
+                None => masters_elsewhere(&mut tasks, &config, &data, &clock).await?,
+            },
             master_address,
             clock: Arc::clone(&clock),
         };
@@ -170,7 +170,7 @@ impl Node {
         self.masters.iter().position(|master| master.as_ref().is_some_and(leads))
     }
 
-    /// Waits until a leading master knows every agent of this node.
+    /// Waits until a leading master of this node knows every agent of this node.
     ///
     /// # Errors
     /// The deadline passed: how many agents were known then.
@@ -296,6 +296,22 @@ impl Node {
         }
         if left.is_empty() { Ok(()) } else { Err(left) }
     }
+}
+
+/// The masters, for the agents of a node that has none.
+async fn masters_elsewhere(
+    tasks: &mut Tasks,
+    config: &NodeConfig,
+    data: &Data,
+    clock: &Arc<SystemClock>,
+) -> Result<Arc<dyn AgentPeer>, StartError> {
+    #[cfg(feature = "tls")]
+    if let Some(peers) = &config.peers {
+        let visitor = super::visitor::Visitor::start(tasks, peers, data, clock).await?;
+        return Ok(visitor);
+    }
+    let _ = (tasks, config, data, clock);
+    Err(StartError::NoMasters)
 }
 
 /// Starts the masters. Of several new ones, the first campaigns at once: all know that nobody leads.

@@ -1,14 +1,8 @@
-//! A master that is a process of its own: its identity, and the way to the others over mutual TLS.
-//!
-//! ```text
-//! <data>/identity/          key and certificate of this node, the authority's certificate
-//! <data>/identity/secrets/  on the first node: the authority's key until the registry has it, and
-//!                           the join tokens (readable by the owner only)
-//! ```
+//! A master that is a process of its own, and its way to the others over mutual TLS.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,33 +12,29 @@ use tokio::sync::{oneshot, watch};
 
 use super::data::Data;
 use super::desk::Desk;
+use super::identity::{
+    self, AUTHORITY, AUTHORITY_CERTIFICATE, Beginning, hello_of, peer, secrets, token_file,
+};
 use super::listen;
+use super::renewing::Renewing;
 use super::start::StartError;
 use crate::base::address::host_port;
-use crate::base::chance::Chance;
 use crate::base::clock::SystemClock;
 use crate::base::id::NodeId;
 use crate::base::spawn::{Fatal, Shutdown, Tasks};
-use crate::base::time::{Clock, Timestamp};
+use crate::base::time::Clock;
 use crate::client::AgentPeer;
-use crate::config::{Begin, PeerConfig};
+use crate::config::PeerConfig;
 use crate::peer::wire::{
-    self, Authority, CallError, Credentials, Dialler, Faults, Hello, Identity, JoinRequest, KeyRequest,
-    PeerName, PeerServer, Refusal, Role, Token, WireNetwork, secret_digest,
+    self, Authority, Credentials, Dialler, Faults, PeerServer, Role, Token, WireNetwork, secret_digest,
 };
-use crate::registry::core::{
-    self as registry, Change, Command, KNOWS_MASTERS, MasterEntry, TokenEntry, VERSION,
-};
+use crate::registry::core::{self as registry, Change, Command, KNOWS_MASTERS, MasterEntry, TokenEntry};
 use crate::registry::run::{Link, Others, Registry, RegistryConfig};
 
-/// Masters that a joining node asks one after another, each naming the leader.
-const HOPS: usize = 5;
 /// Pause before something that did not work is tried again.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long a node waits at its start until somebody leads.
 const SETTLE: Duration = Duration::from_secs(5);
-/// Pause before the next certificate is asked for again.
-const RENEW_PAUSE: Duration = Duration::from_secs(60);
 
 /// A master's place among others, before its registry runs.
 pub(super) struct Seat {
@@ -70,35 +60,9 @@ pub(super) async fn take_seat(
     let address = listen::address_of(&listener, "peer")?;
     let advertised = host_port(&listen::advertised(config.advertise.as_deref(), address), address.port());
     let entry = MasterEntry { peer_address: advertised, ..entry };
-    let directory = data.root().join("identity");
-    let now = clock.now().wall;
-    let found = Identity::load(&directory, now).map_err(peer)?;
-    let (identity, named, is_first) = match (found, &config.begin) {
-        (Some(identity), Begin::Bootstrap) => return Err(already(&directory, &identity)),
-        (Some(identity), _) => (identity, BTreeMap::new(), false),
-        (None, _) if data.has_registry() => {
-            return Err(StartError::Peer(format!(
-                "{} holds a registry, but no identity: restore {}, or choose an empty --data-dir and join again",
-                data.root().display(),
-                directory.display()
-            )));
-        }
-        (None, Begin::Again) => {
-            return Err(StartError::Peer(format!(
-                "{} is empty: start the first node of a new cluster with --bootstrap, every other with --join ADDR --token TOKEN",
-                data.root().display()
-            )));
-        }
-        (None, Begin::Bootstrap) => (found_cluster(&directory, now)?, BTreeMap::new(), true),
-        (None, Begin::Join { address, token }) => {
-            let (identity, named) = join(&directory, address, token, &entry, now).await?;
-            (identity, named, false)
-        }
-    };
-    let name = identity.name().clone();
-    // The first node of a cluster may have been stopped before its first record.
-    let is_first = is_first || secrets(&directory).join(AUTHORITY).exists();
-    let credentials = Credentials::new(identity);
+    let beginning = identity::begin(data, &config.begin, Role::Master, &entry, clock).await?;
+    let Beginning { credentials, named, is_first, directory } = beginning;
+    let name = credentials.name();
     let hello = hello_of(name.node_id, &entry);
     let (network, events) = WireNetwork::new(credentials.clone(), hello, Faults::default());
     let network = Arc::new(network);
@@ -112,119 +76,6 @@ pub(super) async fn take_seat(
     let link = Link { network: Arc::clone(&network) as _, events };
     let seat = Seat { address, listener, credentials, network, told, named, directory };
     Ok((seat, registry_config, Others { link, told: heard }))
-}
-
-/// File of the authority's key.
-const AUTHORITY: &str = "authority.key";
-/// File of its certificate.
-const AUTHORITY_CERTIFICATE: &str = "authority.crt";
-
-fn secrets(directory: &Path) -> PathBuf {
-    directory.join("secrets")
-}
-
-fn peer(error: impl std::fmt::Display) -> StartError {
-    StartError::Peer(error.to_string())
-}
-
-fn already(directory: &Path, identity: &Identity) -> StartError {
-    StartError::Peer(format!(
-        "{} belongs to the node {} of the cluster {}: start it without --bootstrap, or choose an empty --data-dir",
-        directory.display(),
-        identity.name().node_id,
-        identity.name().cluster_id
-    ))
-}
-
-/// A random id: it is never used again once its data directory is gone.
-fn new_id() -> NodeId {
-    loop {
-        if let Some(id) = NodeId::new(rand::random()) {
-            return id;
-        }
-    }
-}
-
-/// What a master tells of itself when a connection begins.
-fn hello_of(node_id: NodeId, entry: &MasterEntry) -> Hello {
-    Hello {
-        node_id,
-        cluster_id: String::new(),
-        version: entry.version.clone(),
-        max_command_version: VERSION,
-        peer_address: entry.peer_address.clone(),
-        apis: BTreeMap::from([
-            ("master".to_owned(), entry.master_address.clone()),
-            ("marathon".to_owned(), entry.marathon_address.clone()),
-        ]),
-    }
-}
-
-/// What a master told of itself.
-pub(super) fn entry_of(hello: &Hello) -> MasterEntry {
-    let api = |name: &str| hello.apis.get(name).cloned().unwrap_or_default();
-    MasterEntry {
-        peer_address: hello.peer_address.clone(),
-        master_address: api("master"),
-        marathon_address: api("marathon"),
-        max_command_version: hello.max_command_version,
-        version: hello.version.clone(),
-    }
-}
-
-/// A new cluster: its authority, its join tokens, and the identity of its first node.
-fn found_cluster(directory: &Path, now: Timestamp) -> Result<Identity, StartError> {
-    let cluster_id = Chance::new(rand::random()).uuid().to_string();
-    let authority = Authority::generate(&cluster_id, now).map_err(peer)?;
-    let name = PeerName { cluster_id, role: Role::Master, node_id: new_id() };
-    let identity = Identity::issue(&authority, &name, now).map_err(peer)?;
-    let secrets = secrets(directory);
-    write_secret(&secrets, AUTHORITY_CERTIFICATE, authority.certificate_pem())?;
-    write_secret(&secrets, AUTHORITY, &authority.key_pem())?;
-    for role in [Role::Master, Role::Agent] {
-        let token = Token::generate(authority.digest()).map_err(peer)?;
-        write_secret(&secrets, &token_file(role), &token.reveal())?;
-    }
-    // Last: with an identity there is a cluster.
-    identity.save(directory).map_err(peer)?;
-    Ok(identity)
-}
-
-fn token_file(role: Role) -> String {
-    format!("join-token-{role}")
-}
-
-fn write_secret(directory: &Path, name: &str, text: &str) -> Result<(), StartError> {
-    let failed = |source| StartError::DataDir { path: directory.join(name), source };
-    crate::os::files::write_private(directory, name, text.as_bytes()).map_err(failed)
-}
-
-async fn join(
-    directory: &Path,
-    address: &str,
-    token: &str,
-    entry: &MasterEntry,
-    now: Timestamp,
-) -> Result<(Identity, BTreeMap<NodeId, String>), StartError> {
-    let token = Token::parse(token).map_err(peer)?;
-    let (mut address, id) = (address.to_owned(), new_id());
-    for _ in 0..HOPS {
-        let key = KeyRequest::generate().map_err(peer)?;
-        let request = JoinRequest { role: Role::Master, hello: hello_of(id, entry), key };
-        match wire::join(&address, &token, request, now).await {
-            Ok(joined) => {
-                joined.identity.save(directory).map_err(peer)?;
-                return Ok((joined.identity, joined.masters));
-            }
-            Err(CallError::Refused(Refusal::NotLeader { leader: Some(leader) })) if leader != address => {
-                address = leader;
-            }
-            Err(error) => return Err(StartError::Peer(format!("this node cannot join: {error}"))),
-        }
-    }
-    Err(StartError::Peer(
-        "this node cannot join: the masters do not agree on who leads; try again".to_owned(),
-    ))
 }
 
 impl Seat {
@@ -263,8 +114,9 @@ impl Seat {
             outcome
         };
         tasks.spawn("authority", until(record, tasks.shutdown()));
+        let of_leader = registry.clone();
         let renewing = Renewing {
-            registry: registry.clone(),
+            leader: move || of_leader.leading().map(|leader| leader.peer_address),
             dialler: dialler.clone(),
             credentials: self.credentials,
             directory: self.directory,
@@ -303,6 +155,14 @@ async fn until(work: impl Future<Output = Result<(), Fatal>>, mut shutdown: Shut
     }
 }
 
+/// The end of a node that was removed.
+pub(super) fn removed() -> Fatal {
+    Fatal {
+        what: "this node was removed from the cluster".to_owned(),
+        remedy: "Remove its data directory and join again with a new token".to_owned(),
+    }
+}
+
 /// Tells the network who the masters are, whenever the registry says something new.
 async fn follow_peers(
     registry: Registry,
@@ -311,18 +171,20 @@ async fn follow_peers(
     own: NodeId,
 ) -> Result<(), Fatal> {
     let mut applied = registry.watch();
-    let mut last = named;
+    let (mut last, mut recorded) = (named.clone(), BTreeMap::new());
     loop {
         applied.borrow_and_update();
         let state = registry.view();
-        if state.is_removed_master(own) {
-            return Err(Fatal {
-                what: "this node was removed from the cluster".to_owned(),
-                remedy: "Remove its data directory and join again with a new token".to_owned(),
-            });
+        if state.is_removed_node(own) {
+            return Err(removed());
         }
-        let peers: BTreeMap<NodeId, String> =
-            state.masters().map(|(id, entry)| (id, entry.peer_address.clone())).collect();
+        // What was named at the start is newer than what was on record then.
+        let mut address = |id: NodeId, entry: &MasterEntry| {
+            let first = recorded.entry(id).or_insert_with(|| entry.peer_address.clone());
+            let newer = named.get(&id).filter(|_| *first == entry.peer_address);
+            (id, newer.unwrap_or(&entry.peer_address).clone())
+        };
+        let peers: BTreeMap<NodeId, String> = state.masters().map(|(id, entry)| address(id, entry)).collect();
         if !peers.is_empty() && peers != last {
             network.set_peers(peers.clone());
             last = peers;
@@ -377,43 +239,6 @@ async fn record_secrets(registry: Registry, secrets: PathBuf, clock: Arc<SystemC
     crate::os::files::remove(&secrets.join(AUTHORITY)).map_err(|error| failed(error.to_string()))
 }
 
-/// Asks for the next certificate in time.
-struct Renewing {
-    registry: Registry,
-    dialler: Dialler,
-    credentials: Credentials,
-    directory: PathBuf,
-    clock: Arc<SystemClock>,
-}
-
-impl Renewing {
-    async fn run(self) -> Result<(), Fatal> {
-        loop {
-            let due = self.credentials.identity().renew_at();
-            let wait = due.since(self.clock.now().wall);
-            if wait.is_zero() {
-                if let Err(problem) = self.renew().await {
-                    tracing::warn!(%problem, "the certificate of this node is not renewed yet");
-                    tokio::time::sleep(RENEW_PAUSE).await;
-                }
-            } else {
-                // In pieces: the wall clock may be set.
-                tokio::time::sleep(wait.min(RENEW_PAUSE * 60)).await;
-            }
-        }
-    }
-
-    async fn renew(&self) -> Result<(), String> {
-        let leader = self.registry.leading().ok_or("no master leads")?;
-        let key = KeyRequest::generate().map_err(|error| error.to_string())?;
-        let now = self.clock.now().wall;
-        let renewed = self.dialler.renew(&leader.peer_address, &key, now).await;
-        let identity = renewed.map_err(|error| error.to_string())?;
-        identity.save(&self.directory).map_err(|error| error.to_string())?;
-        self.credentials.replace(identity).map_err(|error| error.to_string())
-    }
-}
-
 /// The leading master, wherever it is.
 pub(super) struct Remote {
     registry: Registry,
@@ -430,12 +255,13 @@ impl Remote {
 impl AgentPeer for Remote {
     fn connect(
         &self,
+        _node: Option<NodeId>,
     ) -> crate::base::future::BoxFuture<'_, Result<crate::client::AgentLink, crate::client::ApiError>> {
         use crate::client::{AgentLink, ApiError};
 
         Box::pin(async move {
             if self.registry.leads() {
-                return self.own.connect().await;
+                return self.own.connect(Some(self.dialler.node_id())).await;
             }
             let leader = self.leader().ok_or(ApiError::NotLeader { leader: None })?;
             let call = self.dialler.agent(&leader).await;

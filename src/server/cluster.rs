@@ -19,7 +19,7 @@ pub(super) fn router(api: Arc<dyn ClusterApi>) -> Router {
     Router::new()
         .route(PATH, get(status))
         .route(&format!("{PATH}/join-tokens"), post(join_token))
-        .route(&format!("{PATH}/masters/{{id}}"), delete(remove))
+        .route(&format!("{PATH}/nodes/{{id}}"), delete(remove))
         .with_state(api)
 }
 
@@ -52,7 +52,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 async fn remove(State(api): State<Arc<dyn ClusterApi>>, Path(id): Path<String>) -> Response<Body> {
-    match api.remove_master(id).await {
+    match api.remove_node(id).await {
         Ok(()) => Response::new(Body::empty()),
         Err(error) => refusal(&error, PATH),
     }

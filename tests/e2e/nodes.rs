@@ -147,6 +147,28 @@ fn whichever_node_is_killed_the_cluster_goes_on() {
 }
 
 #[test]
+fn all_started_again_at_other_addresses_find_each_other_through_one() {
+    let (_folder, mut nodes) = three();
+    let app = json!({ "id": "/sleep", "cmd": "exec sleep 1000", "cpus": 0.01, "mem": 1, "instances": 3 });
+    wait_leader(&nodes, &[0, 1, 2]);
+    assert_eq!(request(&nodes[0].master(), "POST", "/v2/apps", &[JSON], app.to_string().as_bytes()).0, 201);
+    let tasks = wait_running(&nodes[0].master(), "/sleep", 3);
+    for node in &mut nodes {
+        node.kill();
+    }
+    // Port 0 gives each another address, and what is on record leads nowhere.
+    let again = Node::start(&nodes[0].data.clone(), &[]);
+    std::mem::forget(std::mem::replace(&mut nodes[0], again));
+    let peer = nodes[0].peer();
+    for node in &mut nodes[1..] {
+        let again = Node::start(&node.data.clone(), &["--join", &peer]);
+        std::mem::forget(std::mem::replace(node, again));
+    }
+    wait_leader(&nodes, &[0, 1, 2]);
+    assert_eq!(wait_running(&nodes[2].master(), "/sleep", 3), tasks);
+}
+
+#[test]
 fn a_planned_stop_hands_the_leadership_over_and_leaves_tasks_running() {
     let (_folder, mut nodes) = three();
     let leader = wait_leader(&nodes, &[0, 1, 2]);
@@ -276,7 +298,7 @@ fn the_cluster_is_seen_joined_and_left_from_the_command_line() {
     let (went_well, said) = cli(&first, &["cluster", "remove", &id]);
     assert!(!went_well && said.contains("--yes"), "{said}");
     let (went_well, said) = cli(&first, &["cluster", "remove", "00000000000000aa", "--yes"]);
-    assert!(!went_well && said.contains("no master"), "{said}");
+    assert!(!went_well && said.contains("no node"), "{said}");
     let (went_well, said) = cli(&first, &["cluster", "remove", &id, "--yes"]);
     assert!(went_well, "{said}");
     voters(&first, 2);
@@ -286,4 +308,74 @@ fn the_cluster_is_seen_joined_and_left_from_the_command_line() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains("removed from the cluster"), "{said}");
     voters(&second, 2);
+}
+
+/// A node that has an agent only.
+fn agent_node(data: &Path, arguments: &[&str]) -> Node {
+    let node = Node::start(data, &[&["--roles", "agent"], arguments].concat());
+    assert_eq!(node.ready["masters"], json!([]));
+    assert_eq!((&node.ready["marathon"], &node.ready["peer"]), (&Value::Null, &Value::Null));
+    node
+}
+
+fn agent_nodes_of(node: &Node) -> Vec<Value> {
+    let (_, said) = cli(node, &["cluster", "status", "--json"]);
+    let status: Value = serde_json::from_str(&said).unwrap_or_default();
+    status["agent_nodes"].as_array().cloned().unwrap_or_default()
+}
+
+#[test]
+fn a_node_with_an_agent_only_joins_works_comes_back_and_is_removed() {
+    let (_folder, data, first) = found();
+    let peer = first.peer();
+    // It needs a token for agents, and cannot begin a cluster.
+    for (arguments, why) in [
+        (vec!["--join", &peer, "--token-file", &token(&data[0], "master")], "for masters"),
+        (vec!["--bootstrap"], "role master"),
+    ] {
+        let output = command(&data[1], &[&["--roles", "agent"], &arguments[..]].concat()).output();
+        let output = output.expect("the program runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(why), "{said}");
+    }
+    let mut away = agent_node(&data[1], &["--join", &peer, "--token-file", &token(&data[0], "agent")]);
+    let known =
+        wait_for("its agent", || agent_nodes_of(&first).into_iter().find(|node| node["is_alive"] == true));
+    // Both agents run tasks.
+    let app = json!({
+        "id": "/sleep", "cmd": "exec sleep 1000", "cpus": 1.5, "mem": 1, "instances": 2,
+    });
+    let base = first.master();
+    assert_eq!(request(&base, "POST", "/v2/apps", &[JSON], app.to_string().as_bytes()).0, 201);
+    let tasks = wait_running(&base, "/sleep", 2);
+    // Killed and started again, it finds the masters by itself, and its task goes on.
+    away.kill();
+    let again = agent_node(&data[1], &[]);
+    std::mem::forget(std::mem::replace(&mut away, again));
+    wait_for("its return", || {
+        let nodes = agent_nodes_of(&first);
+        (nodes.len() == 1 && nodes[0]["is_alive"] == true && nodes[0]["id"] == known["id"]).then_some(())
+    });
+    assert_eq!(running(&base, "/sleep"), tasks);
+    // Another role is refused for this directory.
+    away.kill();
+    let output = command(&data[1], &["--roles", "master"]).output().expect("the program runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("joined as agent"), "{said}");
+    let again = agent_node(&data[1], &[]);
+    std::mem::forget(std::mem::replace(&mut away, again));
+    wait_for("its return", || {
+        agent_nodes_of(&first).iter().any(|node| node["is_alive"] == true).then_some(())
+    });
+    // Removed, it ends, and what it ran is started again when there is room.
+    let (went_well, said) =
+        cli(&first, &["cluster", "remove", known["id"].as_str().expect("an id"), "--yes"]);
+    assert!(went_well, "{said}");
+    let ended = away.child.wait().expect("it ends by itself");
+    assert!(!ended.success());
+    assert_eq!(agent_nodes_of(&first), Vec::<Value>::new());
+    let output = command(&data[1], &["--roles", "agent"]).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("removed from the cluster"), "{said}");
+    wait_running(&base, "/sleep", 1);
 }

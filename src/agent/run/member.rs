@@ -281,7 +281,7 @@ impl Member {
         tokio::spawn(async move {
             tokio::time::sleep(pause).await;
             // The loop may have ended.
-            let _ = events.send(Event::Link(master.connect().await));
+            let _ = events.send(Event::Link(master.connect(None).await));
         });
     }
 

@@ -4,13 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::io::{Effect, LinkId};
+use super::losses::Loss;
 use super::state::{Agent, Master, Pending};
 use super::wire::{self, Registration};
 use crate::api::peer::{self, from_agent, to_agent};
 use crate::api::v1;
-use crate::api::v1::TaskState as State;
-use crate::api::v1::scheduler::{Event, event};
-use crate::base::id::{AgentId, FrameworkId, TaskId};
+use crate::base::id::AgentId;
 use crate::base::time::Now;
 use crate::registry::core::Change;
 use crate::resources::Resources;
@@ -50,17 +49,24 @@ impl Master {
         if let Err(problem) = check_agent(&register.info) {
             return self.refuse_agent(link, problem, effects);
         }
-        let twin = self.agents.iter_mut().find(|(_, agent)| same_address(&agent.info, &register.info));
-        match twin {
+        let twin = self.agents.iter().find(|(_, agent)| same_address(&agent.info, &register.info));
+        let twin = twin.map(|(id, agent)| (id.clone(), agent.link.is_some()));
+        let problem = twin.as_ref().and_then(|(id, is_here)| Some((self.not_its_own(link, id)?, *is_here)));
+        match problem {
+            Some((problem, true)) => return self.refuse_agent(link, problem, effects),
+            // Once it counts as lost, its address is free: this one tries again until then.
+            Some((_, false)) => return effects.push(Effect::Unlink { link }),
+            None => {}
+        }
+        match twin.and_then(|(id, _)| self.agents.get_mut(&id).map(|agent| (id, agent))) {
             Some((id, agent)) if agent.link.is_some() => {
-                Arc::make_mut(&mut register.info).id = Some(wire::agent_id(id));
+                Arc::make_mut(&mut register.info).id = Some(wire::agent_id(&id));
                 return self.reregister(link, register, now, effects);
             }
             Some((id, agent)) if !agent.leaving => {
                 agent.leaving = true;
-                let agent_id = id.clone();
-                let change = Change::RemoveAgent { agent_id: agent_id.clone() };
-                self.propose(change, Pending::RemoveAgent { agent_id }, effects);
+                let change = Change::RemoveAgent { agent_id: id.clone() };
+                self.propose(change, Pending::RemoveAgent { agent_id: id }, effects);
             }
             _ => {}
         }
@@ -68,11 +74,12 @@ impl Master {
         self.next_agent += 1;
         Arc::make_mut(&mut register.info).id = Some(wire::agent_id(&id));
         self.arriving.insert(link);
-        let change = Change::AdmitAgent { info: Arc::clone(&register.info) };
+        register.node = self.new_owner(link, &id);
+        let change = Change::AdmitAgent { info: Arc::clone(&register.info), node: register.node };
         self.propose(change, Pending::Admit { link, register: Box::new(register) }, effects);
     }
 
-    fn reregister(&mut self, link: LinkId, register: Registration, now: Now, effects: &mut Vec<Effect>) {
+    fn reregister(&mut self, link: LinkId, mut register: Registration, now: Now, effects: &mut Vec<Effect>) {
         let id = match register.info.id.as_ref().map(|id| AgentId::new(&id.value)) {
             Some(id) => id,
             None => return self.refuse_agent(link, "re-registration without an id".to_owned(), effects),
@@ -84,8 +91,13 @@ impl Master {
             let problem = format!("the agent {id} was marked gone; remove its data to register anew");
             return self.refuse_agent(link, problem, effects);
         }
+        if let Some(problem) = self.not_its_own(link, &id) {
+            return self.refuse_agent(link, problem, effects);
+        }
         self.arriving.insert(link);
         let info = Arc::clone(&register.info);
+        register.node = self.new_owner(link, &id);
+        let node = register.node;
         let known = self.agents.get(&id);
         let change = match known {
             Some(known) if known.info.hostname != info.hostname => {
@@ -97,12 +109,14 @@ impl Master {
                 self.arriving.remove(&link);
                 return effects.push(Effect::Unlink { link });
             }
-            Some(known) if known.info == info => return self.readmitted(link, register, None, now, effects),
-            Some(_) => Change::UpdateAgent { info },
-            None if self.recovered.get(&id).is_some_and(|known| **known == *info) => {
+            Some(known) if known.info == info && node.is_none() => {
                 return self.readmitted(link, register, None, now, effects);
             }
-            None => Change::MarkReachable { info },
+            Some(_) => Change::UpdateAgent { info, node },
+            None if node.is_none() && self.recovered.get(&id).is_some_and(|known| **known == *info) => {
+                return self.readmitted(link, register, None, now, effects);
+            }
+            None => Change::MarkReachable { info, node },
         };
         self.propose(change, Pending::Readmit { link, register: Box::new(register) }, effects);
     }
@@ -156,6 +170,7 @@ impl Master {
 
     fn welcome(&mut self, link: LinkId, register: Registration, now: Now, effects: &mut Vec<Effect>) {
         let Some(id) = register.info.id.as_ref().map(|id| AgentId::new(&id.value)) else { return };
+        self.owners.extend(register.node.map(|node| (id.clone(), node)));
         let total = Resources::from_wire(&register.info.resources).unwrap_or_default();
         let was_unreachable = self.unreachable.remove(&id).is_some();
         let was_recovered = self.recovered.remove(&id).is_some();
@@ -205,80 +220,8 @@ impl Master {
 
     /// The registry has removed an agent that left by itself.
     pub(super) fn agent_removed(&mut self, id: &AgentId, now: Now, effects: &mut Vec<Effect>) {
-        self.drop_agent(id, false, now, effects);
-    }
-
-    /// Its tasks are lost or unreachable, its offers rescinded, every framework hears of it.
-    pub(super) fn drop_agent(
-        &mut self,
-        id: &AgentId,
-        unreachable: bool,
-        now: Now,
-        effects: &mut Vec<Effect>,
-    ) {
-        let tasks = self.agents.get(id).map(|agent| agent.tasks.clone()).unwrap_or_default();
-        for (framework_id, task_id) in tasks {
-            self.lose_task(id, &framework_id, &task_id, unreachable, now, effects);
-        }
-        self.rescind_all(id, now, effects);
-        if let Some(link) = self.agents.remove(id).and_then(|agent| agent.link) {
-            self.links.remove(&link);
-            effects.push(Effect::Unlink { link });
-        }
-        self.allocator.remove_agent(id);
-        for conn in self.frameworks.values().filter_map(|framework| framework.conn) {
-            let failure = Some(event::Failure { agent_id: Some(wire::agent_id(id)), ..Default::default() });
-            let event = Box::new(Event { failure, ..wire::event(event::Type::Failure) });
-            effects.push(Effect::Send { conn, event });
-        }
-    }
-
-    fn lose_task(
-        &mut self,
-        id: &AgentId,
-        framework_id: &FrameworkId,
-        task_id: &TaskId,
-        unreachable: bool,
-        now: Now,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(framework) = self.frameworks.get_mut(framework_id) else { return };
-        let Some(mut task) = framework.tasks.remove(task_id) else { return };
-        if let Some(agent) = self.agents.get_mut(id) {
-            agent.tasks.remove(&(framework_id.clone(), task_id.clone()));
-        }
-        if task.charged {
-            task.charged = false;
-            self.allocator.release(framework_id, id, &task.resources, None, now.mono);
-        }
-        if wire::is_terminal(wire::state_of(&task.wire)) {
-            framework.remember(task.wire);
-            return;
-        }
-        let partition_aware = framework.capabilities.partition_aware;
-        let state = if unreachable && partition_aware { State::TaskUnreachable } else { State::TaskLost };
-        let message =
-            if unreachable { format!("Agent {id} is unreachable") } else { format!("Agent {id} removed") };
-        let reason = v1::task_status::Reason::AgentRemoved;
-        let mut status = wire::master_status(
-            wire::task_id(task_id),
-            Some(wire::agent_id(id)),
-            state,
-            reason,
-            message,
-            now.wall,
-        );
-        status.unreachable_time = unreachable.then(|| wire::time_info(now.wall));
-        task.wire.state = state.into();
-        super::updates::remember(&mut task.wire, &status);
-        if let Some(conn) = framework.conn {
-            effects.push(Effect::Send { conn, event: Box::new(wire::update(status)) });
-        }
-        if unreachable {
-            framework.remember_unreachable(task_id.clone(), task);
-        } else {
-            framework.remember(task.wire);
-        }
+        self.owners.remove(id);
+        self.drop_agent(id, Loss::Removed, now, effects);
     }
 }
 

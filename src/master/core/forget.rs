@@ -7,7 +7,7 @@ use super::io::Effect;
 use super::state::{Framework, Master, Pending, Task};
 use crate::base::id::{AgentId, FrameworkId, TaskId};
 use crate::base::time::{Now, Timestamp};
-use crate::registry::core::{Change, FORGETS_AGENTS, MAX_REMOVED_FRAMEWORKS};
+use crate::registry::core::{Change, MAX_REMOVED_FRAMEWORKS};
 
 /// How often it is looked for agents to forget (Mesos: `registry_gc_interval`).
 const LOOK_EVERY: Duration = Duration::from_secs(15 * 60);
@@ -94,6 +94,8 @@ impl Master {
 
     /// The registry has forgotten agents. One that came back before is in none of the lists any more.
     pub(super) fn agents_forgotten(&mut self, ids: &[AgentId]) {
+        // What is remembered of one that came back is on record again.
+        self.owners.retain(|id, _| self.agents.contains_key(id) || !ids.contains(id));
         let forgotten: BTreeSet<&AgentId> = ids
             .iter()
             .filter(|id| {
@@ -104,10 +106,5 @@ impl Master {
         for framework in self.frameworks.values_mut() {
             framework.unreachable.retain(|_, task| !forgotten.contains(&task.agent_id));
         }
-    }
-
-    /// Whether later versions of the registry's commands may be proposed.
-    pub(super) fn may_forget(version: u32) -> bool {
-        version >= FORGETS_AGENTS
     }
 }

@@ -20,7 +20,7 @@ fn registry(version: u32, since: impl IntoIterator<Item = u64>) -> State {
     for (number, seconds) in since.into_iter().enumerate() {
         let id = Some(v1::AgentId { value: format!("S{number:06}") });
         let info = std::sync::Arc::new(v1::AgentInfo { id, ..agent_info("a") });
-        apply(&mut state, seconds, Change::AdmitAgent { info });
+        apply(&mut state, seconds, Change::AdmitAgent { info, node: None });
         apply(&mut state, seconds, Change::MarkUnreachable { agent_id: format!("S{number:06}").into() });
     }
     state

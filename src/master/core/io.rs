@@ -3,7 +3,7 @@
 use crate::api::ApiError;
 use crate::api::peer::{from_agent, to_agent};
 use crate::api::v1::scheduler;
-use crate::base::id::FrameworkId;
+use crate::base::id::{AgentId, FrameworkId, NodeId};
 use crate::registry::core::{Change, Reply};
 
 /// A scheduler's event stream.
@@ -55,6 +55,13 @@ pub enum Input {
         /// Which.
         framework_id: FrameworkId,
     },
+    /// An agent opened a connection.
+    AgentConnected {
+        /// Which.
+        link: LinkId,
+        /// The node of its certificate; none on this machine, within one process.
+        node: Option<NodeId>,
+    },
     /// An agent said something.
     Agent {
         /// Its connection.
@@ -66,6 +73,13 @@ pub enum Input {
     AgentDisconnected {
         /// Which.
         link: LinkId,
+    },
+    /// An operator says that an agent will never come back.
+    MarkGone {
+        /// Where the answer goes.
+        reply: ReplyId,
+        /// Which.
+        agent_id: AgentId,
     },
     /// A proposal was committed and applied.
     Committed {

@@ -22,6 +22,8 @@ mod legacy;
 mod legacy_tests;
 #[cfg(test)]
 mod links_tests;
+mod losses;
+mod nodes;
 mod offers;
 mod reconcile;
 mod returning;

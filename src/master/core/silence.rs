@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::io::{Effect, LinkId};
+use super::losses::Loss;
 use super::state::{Agent, Master, Pending};
 use crate::api::peer::{self, to_agent};
 use crate::base::id::AgentId;
@@ -45,6 +46,7 @@ impl Master {
     /// The connection broke: no offers until it is back.
     pub(super) fn agent_disconnected(&mut self, link: LinkId, now: Now, effects: &mut Vec<Effect>) {
         self.arriving.remove(&link);
+        self.link_nodes.remove(&link);
         let Some(id) = self.links.remove(&link) else { return };
         let Some(agent) = self.agents.get_mut(&id).filter(|agent| agent.link == Some(link)) else { return };
         agent.link = None;
@@ -131,12 +133,12 @@ impl Master {
     pub(super) fn marked_unreachable(&mut self, id: &AgentId, now: Now, effects: &mut Vec<Effect>) {
         if let Some(agent) = self.agents.get_mut(id).filter(|agent| agent.spoke || !agent.leaving) {
             agent.leaving = false;
-            let change = Change::MarkReachable { info: std::sync::Arc::clone(&agent.info) };
+            let change = Change::MarkReachable { info: std::sync::Arc::clone(&agent.info), node: None };
             self.propose(change, Pending::Nothing, effects);
             return;
         }
         self.recovered.remove(id);
         self.unreachable.insert(id.clone(), now.wall);
-        self.drop_agent(id, true, now, effects);
+        self.drop_agent(id, Loss::Unreachable, now, effects);
     }
 }

@@ -11,10 +11,10 @@ use super::io::{ConnId, Effect, Input, LinkId, ReplyId};
 use crate::allocator::{self, Allocator, Capabilities};
 use crate::api::{ApiError, v1};
 use crate::base::chance::Chance;
-use crate::base::id::{AgentId, FrameworkId, OfferId, Role, TaskId};
+use crate::base::id::{AgentId, FrameworkId, NodeId, OfferId, Role, TaskId};
 use crate::base::time::{Mono, Now, Timestamp};
 use crate::config::MESOS_VERSION;
-use crate::registry::core::{Change, Standing, State as Registry};
+use crate::registry::core::{Change, FORGETS_AGENTS, KNOWS_NODES, Standing, State as Registry};
 use crate::resources::Resources;
 
 /// Heartbeats of scheduler streams.
@@ -163,6 +163,10 @@ pub(super) enum Pending {
     MarkUnreachable {
         agent_id: AgentId,
     },
+    MarkGone {
+        agent_id: AgentId,
+        reply: ReplyId,
+    },
     RemoveAgent {
         agent_id: AgentId,
     },
@@ -190,9 +194,13 @@ pub struct Master {
     pub(super) recovered: BTreeMap<AgentId, Arc<v1::AgentInfo>>,
     pub(super) unreachable: BTreeMap<AgentId, Timestamp>,
     pub(super) gone: BTreeMap<AgentId, Timestamp>,
+    /// The nodes that agents belong to, as recorded.
+    pub(super) owners: BTreeMap<AgentId, NodeId>,
     pub(super) offers: BTreeMap<OfferId, Offer>,
     pub(super) conns: BTreeMap<ConnId, Option<FrameworkId>>,
     pub(super) links: BTreeMap<LinkId, AgentId>,
+    /// The nodes of the certificates with which connections were opened.
+    pub(super) link_nodes: BTreeMap<LinkId, NodeId>,
     /// Links of agents whose registration is on its way through the registry.
     pub(super) arriving: BTreeSet<LinkId>,
     pub(super) pending: BTreeMap<u64, Pending>,
@@ -203,6 +211,8 @@ pub struct Master {
     pub(super) next_look: Mono,
     /// Every member of the registry understands that agents are forgotten.
     pub(super) forgets_agents: bool,
+    /// The same for the nodes that agents belong to.
+    pub(super) knows_nodes: bool,
     /// When silence had to be looked at, as of the last look.
     pub(super) watch_due: Option<Mono>,
     pub(super) next_framework: u64,
@@ -229,15 +239,18 @@ impl Master {
             recovered: BTreeMap::new(),
             unreachable: BTreeMap::new(),
             gone: BTreeMap::new(),
+            owners: BTreeMap::new(),
             offers: BTreeMap::new(),
             conns: BTreeMap::new(),
             links: BTreeMap::new(),
+            link_nodes: BTreeMap::new(),
             arriving: BTreeSet::new(),
             pending: BTreeMap::new(),
             recovery_deadline: None,
             recovery_limit: now.mono.after(config.agent_reregister_timeout),
             next_look: now.mono,
-            forgets_agents: Self::may_forget(registry.version()),
+            forgets_agents: false,
+            knows_nodes: false,
             watch_due: None,
             next_framework: 0,
             next_agent: 0,
@@ -245,12 +258,20 @@ impl Master {
             next_seq: 0,
             config,
         };
+        master.understand(registry.version());
         master.recover(registry, now);
         master
     }
 
+    /// Every member of the registry understands commands of this version.
+    pub fn understand(&mut self, version: u32) {
+        self.forgets_agents = version >= FORGETS_AGENTS;
+        self.knows_nodes = version >= KNOWS_NODES;
+    }
+
     fn recover(&mut self, registry: &Registry, now: Now) {
         for (id, entry) in registry.agents() {
+            self.owners.extend(entry.node.map(|node| (id.clone(), node)));
             match entry.standing {
                 Standing::Admitted => {
                     self.recovered.insert(id.clone(), Arc::clone(&entry.info));
@@ -307,6 +328,11 @@ impl Master {
                 let answer = self.operator_teardown(reply, &framework_id, effects);
                 Self::answer(reply, answer, effects);
             }
+            Input::MarkGone { reply, agent_id } => {
+                let answer = self.mark_gone(reply, agent_id, effects);
+                Self::answer(reply, answer, effects);
+            }
+            Input::AgentConnected { link, node } => self.agent_connected(link, node),
             Input::Agent { link, message } => self.agent_message(link, *message, now, effects),
             Input::AgentDisconnected { link } => self.agent_disconnected(link, now, effects),
             Input::Committed { seq, reply } => self.committed(seq, &reply, now, effects),
@@ -374,6 +400,10 @@ impl Master {
                 effects.extend(reply.map(|reply| Effect::Reply { reply, result: Ok(()) }));
             }
             Some(Pending::MarkUnreachable { agent_id }) => self.marked_unreachable(&agent_id, now, effects),
+            Some(Pending::MarkGone { agent_id, reply }) => {
+                self.marked_gone(&agent_id, now, effects);
+                effects.push(Effect::Reply { reply, result: Ok(()) });
+            }
             Some(Pending::RemoveAgent { agent_id }) => self.agent_removed(&agent_id, now, effects),
             Some(Pending::ForgetAgents { agent_ids }) => self.agents_forgotten(&agent_ids),
             Some(Pending::Nothing) | None => {}

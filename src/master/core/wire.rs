@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::api::v1::scheduler::{Event, event};
 use crate::api::{peer, v1};
-use crate::base::id::{AgentId, FrameworkId, OfferId, TaskId};
+use crate::base::id::{AgentId, FrameworkId, NodeId, OfferId, TaskId};
 use crate::base::time::Timestamp;
 
 /// What an agent told when it registered, with or without an id.
@@ -15,6 +15,8 @@ pub(super) struct Registration {
     pub(super) capabilities: Vec<v1::agent_info::Capability>,
     pub(super) frameworks: Vec<v1::FrameworkInfo>,
     pub(super) tasks: Vec<v1::Task>,
+    /// The node to be recorded for it.
+    pub(super) node: Option<NodeId>,
 }
 
 impl From<peer::Register> for Registration {
@@ -25,6 +27,7 @@ impl From<peer::Register> for Registration {
             capabilities: register.capabilities,
             frameworks: Vec::new(),
             tasks: Vec::new(),
+            node: None,
         }
     }
 }
@@ -37,6 +40,7 @@ impl From<peer::Reregister> for Registration {
             capabilities: register.capabilities,
             frameworks: register.frameworks,
             tasks: register.tasks,
+            node: None,
         }
     }
 }

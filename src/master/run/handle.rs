@@ -9,7 +9,7 @@ use crate::api::v1::{master, scheduler};
 use crate::api::{peer, validate};
 use crate::base::clock::SystemClock;
 use crate::base::future::BoxFuture;
-use crate::base::id::FrameworkId;
+use crate::base::id::{AgentId, FrameworkId, NodeId};
 use crate::base::spawn::Tasks;
 use crate::client::{
     AgentLink, AgentPeer, ApiError, OperatorApi, Principal, SchedulerApi, SubscriptionStream,
@@ -129,12 +129,20 @@ impl OperatorApi for Handle {
         _principal: Principal,
     ) -> BoxFuture<'_, Result<Option<master::Response>, ApiError>> {
         Box::pin(async move {
-            if validate::master_call(&call)? == master::call::Type::Teardown {
-                let framework_id = FrameworkId::from(
-                    call.teardown.map(|teardown| teardown.framework_id.value).unwrap_or_default(),
-                );
-                self.ask(|answer| Request::Teardown { framework_id, answer }).await??;
-                return Ok(None);
+            match validate::master_call(&call)? {
+                master::call::Type::Teardown => {
+                    let id = call.teardown.map(|teardown| teardown.framework_id.value);
+                    let framework_id = FrameworkId::from(id.unwrap_or_default());
+                    self.ask(|answer| Request::Teardown { framework_id, answer }).await??;
+                    return Ok(None);
+                }
+                master::call::Type::MarkAgentGone => {
+                    let id = call.mark_agent_gone.map(|gone| gone.agent_id.value);
+                    let agent_id = AgentId::from(id.unwrap_or_default());
+                    self.ask(|answer| Request::MarkGone { agent_id, answer }).await??;
+                    return Ok(None);
+                }
+                _ => {}
             }
             self.confirm().await?;
             let call = Box::new(call);
@@ -151,11 +159,11 @@ impl OperatorApi for Handle {
 }
 
 impl AgentPeer for Handle {
-    fn connect(&self) -> BoxFuture<'_, Result<AgentLink, ApiError>> {
+    fn connect(&self, node: Option<NodeId>) -> BoxFuture<'_, Result<AgentLink, ApiError>> {
         Box::pin(async move {
             let (to_agent, from_master) = mpsc::channel(AGENT_MESSAGES);
             let (to_master, from_agent) = mpsc::channel::<peer::FromAgent>(AGENT_QUEUE);
-            self.ask(|answer| Request::Connect { from_agent, to_agent, answer }).await??;
+            self.ask(|answer| Request::Connect { node, from_agent, to_agent, answer }).await??;
             Ok(AgentLink { to_master, from_master })
         })
     }

@@ -12,7 +12,7 @@ use crate::api::peer;
 use crate::api::v1::{master, scheduler};
 use crate::base::chance::Chance;
 use crate::base::clock::{SystemClock, sleep_until};
-use crate::base::id::FrameworkId;
+use crate::base::id::{AgentId, FrameworkId, NodeId};
 use crate::base::spawn::{Fatal, Shutdown};
 use crate::base::time::Clock;
 use crate::master::core::{Config, ConnId, Effect, Input, LinkId, Master, ReplyId};
@@ -49,7 +49,12 @@ pub(super) enum Request {
         framework_id: FrameworkId,
         answer: oneshot::Sender<Result<(), ApiError>>,
     },
+    MarkGone {
+        agent_id: AgentId,
+        answer: oneshot::Sender<Result<(), ApiError>>,
+    },
     Connect {
+        node: Option<NodeId>,
         from_agent: mpsc::Receiver<peer::FromAgent>,
         to_agent: mpsc::Sender<peer::ToAgent>,
         answer: oneshot::Sender<Result<(), ApiError>>,
@@ -184,6 +189,8 @@ impl Member {
     }
 
     fn on_event(&mut self, term: &mut Term, event: Event, effects: &mut Vec<Effect>) {
+        // It rises within a term: that of a new cluster with its first command.
+        term.core.understand(self.registry.view().version());
         let input = match event {
             Event::Agent(link, message) => match message.message {
                 Some(message) => Input::Agent { link, message: Box::new(message) },
@@ -225,13 +232,18 @@ impl Member {
                 term.answers.insert(ReplyId(number), answer);
                 Input::Teardown { reply: ReplyId(number), framework_id }
             }
-            Request::Connect { from_agent, to_agent, answer } => {
+            Request::MarkGone { agent_id, answer } => {
+                term.answers.insert(ReplyId(number), answer);
+                Input::MarkGone { reply: ReplyId(number), agent_id }
+            }
+            Request::Connect { node, from_agent, to_agent, answer } => {
                 let link = LinkId(number);
-                if answer.send(Ok(())).is_ok() {
-                    forward_agent(link, from_agent, term.events.clone());
-                    term.agents.insert(link, Outbox::start(to_agent, MAX_WAITING));
+                if answer.send(Ok(())).is_err() {
+                    return;
                 }
-                return;
+                forward_agent(link, from_agent, term.events.clone());
+                term.agents.insert(link, Outbox::start(to_agent, MAX_WAITING));
+                Input::AgentConnected { link, node }
             }
             Request::Query { call, answer } => {
                 // A caller that went away does not want the answer.
@@ -321,7 +333,10 @@ fn refuse(request: Request, error: &ApiError) {
     // Callers that went away do not want the answer.
     match request {
         Request::Subscribe { answer, .. } => drop(answer.send(Err(error.clone()))),
-        Request::Call { answer, .. } | Request::Teardown { answer, .. } | Request::Connect { answer, .. } => {
+        Request::Call { answer, .. }
+        | Request::Teardown { answer, .. }
+        | Request::MarkGone { answer, .. }
+        | Request::Connect { answer, .. } => {
             drop(answer.send(Err(error.clone())));
         }
         Request::Query { answer, .. } => drop(answer.send(Err(error.clone()))),

@@ -101,6 +101,8 @@ pub struct Leader {
     pub node_id: Option<NodeId>,
     /// Its peer address.
     pub peer_address: Option<String>,
+    /// Where the masters are: peer addresses.
+    pub masters: BTreeMap<NodeId, String>,
 }
 
 /// The node behind the listener. Callers were authenticated before.

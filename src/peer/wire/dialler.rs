@@ -89,8 +89,7 @@ pub async fn join(
     if *identity.name() != expected {
         return Err(nonsense(format!("it gave a certificate for {}, not for {expected}", identity.name())));
     }
-    let masters = reply.masters.into_iter().filter_map(|(id, at)| Some((NodeId::new(id)?, at))).collect();
-    Ok(Joining { identity, masters })
+    Ok(Joining { identity, masters: masters(reply.masters) })
 }
 
 /// Calls masters with a node's certificate. Each call opens a connection of its own, except that
@@ -106,6 +105,12 @@ impl Dialler {
     #[must_use]
     pub fn new(credentials: Credentials) -> Self {
         Self { credentials, pool: Arc::default() }
+    }
+
+    /// The node as which it calls.
+    #[must_use]
+    pub fn node_id(&self) -> NodeId {
+        self.credentials.name().node_id
     }
 
     /// Connects an agent to the leading master.
@@ -181,7 +186,8 @@ impl Dialler {
     pub async fn leader(&self, address: &str) -> Result<Leader, CallError> {
         let mut connection = self.open(address, SHORT_BYTES).await?;
         let reply = within(address, CALL_TIMEOUT, connection.client.leader(proto::LeaderRequest {})).await?;
-        Ok(Leader { node_id: reply.node_id.and_then(NodeId::new), peer_address: reply.peer_address })
+        let node_id = reply.node_id.and_then(NodeId::new);
+        Ok(Leader { node_id, peer_address: reply.peer_address, masters: masters(reply.masters) })
     }
 
     /// A connection for forwarding: one that stands, or a new one.
@@ -204,6 +210,10 @@ impl Dialler {
             .map_err(|error| CallError::Broken { address: address.to_owned(), reason: error.to_string() })?;
         open(address, Some(&self.credentials), verifier, message_bytes).await
     }
+}
+
+fn masters<M: IntoIterator<Item = (u64, String)>>(masters: M) -> BTreeMap<NodeId, String> {
+    masters.into_iter().filter_map(|(id, at)| Some((NodeId::new(id)?, at))).collect()
 }
 
 /// The answer to a call, in time.

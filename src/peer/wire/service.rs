@@ -169,6 +169,7 @@ impl Wire for Service {
         Ok(Response::new(LeaderReply {
             node_id: leader.node_id.map(NodeId::get),
             peer_address: leader.peer_address,
+            masters: leader.masters.into_iter().map(|(id, at)| (id.get(), at)).collect(),
         }))
     }
 }

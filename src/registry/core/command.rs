@@ -5,7 +5,8 @@ use std::sync::Arc;
 use prost::Message as _;
 
 use super::joining::{self, Authority, TokenEntry};
-use super::masters::{MasterEntry, node_id};
+use super::masters::{MasterEntry, node_id, some_node};
+use super::{KNOWS_MASTERS, VERSION};
 use crate::api::{registry as wire, v1};
 use crate::base::id::{AgentId, FrameworkId, NodeId};
 use crate::base::time::Timestamp;
@@ -27,16 +28,22 @@ pub enum Change {
     CreateCluster {
         /// The name, for ever.
         cluster_id: String,
+        /// Version of commands from the start.
+        version: u32,
     },
     /// An agent joins; `info.id` is set.
     AdmitAgent {
         /// What it told.
         info: Arc<v1::AgentInfo>,
+        /// The node of its certificate. Since version 4.
+        node: Option<NodeId>,
     },
     /// An admitted agent told something new.
     UpdateAgent {
         /// What it told.
         info: Arc<v1::AgentInfo>,
+        /// The node of its certificate; none: what is known stays. Since version 4.
+        node: Option<NodeId>,
     },
     /// An agent left for good.
     RemoveAgent {
@@ -52,6 +59,8 @@ pub enum Change {
     MarkReachable {
         /// What it told.
         info: Arc<v1::AgentInfo>,
+        /// As in [`Change::UpdateAgent`].
+        node: Option<NodeId>,
     },
     /// An operator says that an agent will never come back.
     MarkGone {
@@ -88,6 +97,12 @@ pub enum Change {
     },
     /// A master leaves for good: its id is refused from now on. Since version 3.
     RemoveMaster {
+        /// Which.
+        id: NodeId,
+    },
+    /// A node, master or not, leaves for good: it is refused from now on, and its agents are gone. Since
+    /// version 4.
+    RemoveNode {
         /// Which.
         id: NodeId,
     },
@@ -152,22 +167,28 @@ impl Change {
 
         let agent_id = AgentId::to_string;
         match self {
-            Self::CreateCluster { cluster_id } => {
-                Wire::CreateCluster(wire::CreateCluster { cluster_id: cluster_id.clone() })
-            }
-            Self::AdmitAgent { info } => Wire::AdmitAgent(wire::AdmitAgent { agent_info: (**info).clone() }),
-            Self::UpdateAgent { info } => {
-                Wire::UpdateAgent(wire::UpdateAgent { agent_info: (**info).clone() })
-            }
+            Self::CreateCluster { cluster_id, version } => Wire::CreateCluster(wire::CreateCluster {
+                cluster_id: cluster_id.clone(),
+                version: Some(*version),
+            }),
+            Self::AdmitAgent { info, node } => Wire::AdmitAgent(wire::AdmitAgent {
+                agent_info: (**info).clone(),
+                node_id: node.map(NodeId::get),
+            }),
+            Self::UpdateAgent { info, node } => Wire::UpdateAgent(wire::UpdateAgent {
+                agent_info: (**info).clone(),
+                node_id: node.map(NodeId::get),
+            }),
             Self::RemoveAgent { agent_id: id } => {
                 Wire::RemoveAgent(wire::RemoveAgent { agent_id: agent_id(id) })
             }
             Self::MarkUnreachable { agent_id: id } => {
                 Wire::MarkAgentUnreachable(wire::MarkAgentUnreachable { agent_id: agent_id(id) })
             }
-            Self::MarkReachable { info } => {
-                Wire::MarkAgentReachable(wire::MarkAgentReachable { agent_info: (**info).clone() })
-            }
+            Self::MarkReachable { info, node } => Wire::MarkAgentReachable(wire::MarkAgentReachable {
+                agent_info: (**info).clone(),
+                node_id: node.map(NodeId::get),
+            }),
             Self::MarkGone { agent_id: id } => {
                 Wire::MarkAgentGone(wire::MarkAgentGone { agent_id: agent_id(id) })
             }
@@ -190,6 +211,7 @@ impl Change {
                 masters: masters.iter().map(|(id, entry)| entry.to_wire(*id)).collect(),
             }),
             Self::RemoveMaster { id } => Wire::RemoveMaster(wire::RemoveMaster { node_id: id.get() }),
+            Self::RemoveNode { id } => Wire::RemoveNode(wire::RemoveNode { node_id: id.get() }),
             Self::SetAuthority(authority) => Wire::SetAuthority(wire::SetAuthority {
                 authority: wire::Authority {
                     certificate: authority.certificate.clone(),
@@ -209,12 +231,21 @@ impl Change {
         use wire::command::Command as Wire;
 
         Ok(match command {
-            Wire::CreateCluster(create) => Self::CreateCluster { cluster_id: create.cluster_id },
-            Wire::AdmitAgent(admit) => Self::AdmitAgent { info: Arc::new(admit.agent_info) },
-            Wire::UpdateAgent(update) => Self::UpdateAgent { info: Arc::new(update.agent_info) },
+            Wire::CreateCluster(create) => Self::CreateCluster {
+                cluster_id: create.cluster_id,
+                version: known(create.version.unwrap_or(KNOWS_MASTERS))?,
+            },
+            Wire::AdmitAgent(admit) => {
+                Self::AdmitAgent { info: Arc::new(admit.agent_info), node: some_node(admit.node_id)? }
+            }
+            Wire::UpdateAgent(update) => {
+                Self::UpdateAgent { info: Arc::new(update.agent_info), node: some_node(update.node_id)? }
+            }
             Wire::RemoveAgent(remove) => Self::RemoveAgent { agent_id: remove.agent_id.into() },
             Wire::MarkAgentUnreachable(mark) => Self::MarkUnreachable { agent_id: mark.agent_id.into() },
-            Wire::MarkAgentReachable(mark) => Self::MarkReachable { info: Arc::new(mark.agent_info) },
+            Wire::MarkAgentReachable(mark) => {
+                Self::MarkReachable { info: Arc::new(mark.agent_info), node: some_node(mark.node_id)? }
+            }
             Wire::MarkAgentGone(mark) => Self::MarkGone { agent_id: mark.agent_id.into() },
             Wire::AddFramework(add) => Self::AddFramework { info: Arc::new(add.framework_info) },
             Wire::SetFrameworkDeadline(set) => Self::SetFrameworkDeadline {
@@ -232,6 +263,7 @@ impl Change {
                 Self::PutMasters { masters: masters.collect::<Result<_, _>>()? }
             }
             Wire::RemoveMaster(remove) => Self::RemoveMaster { id: node_id(remove.node_id)? },
+            Wire::RemoveNode(remove) => Self::RemoveNode { id: node_id(remove.node_id)? },
             Wire::SetAuthority(set) => {
                 let wire::Authority { certificate, key } = set.authority;
                 Self::SetAuthority(Authority { certificate, key })
@@ -242,7 +274,15 @@ impl Change {
             }
             Wire::SpendToken(spend) => Self::SpendToken { digest: spend.digest },
             Wire::Service(bytes) => Self::Service(model::Command::decode(&bytes).map_err(DecodeError)?),
-            Wire::RaiseVersion(raise) => Self::RaiseVersion(raise.version),
+            Wire::RaiseVersion(raise) => Self::RaiseVersion(known(raise.version)?),
         })
     }
+}
+
+/// A version of commands, if this program knows them all.
+fn known(version: u32) -> Result<u32, DecodeError> {
+    if version <= VERSION {
+        return Ok(version);
+    }
+    Err(DecodeError(format!("the cluster uses commands of version {version}, this program knows {VERSION}")))
 }

@@ -67,7 +67,12 @@ impl MasterEntry {
 
 /// The id of this number.
 pub(super) fn node_id(number: u64) -> Result<NodeId, DecodeError> {
-    NodeId::new(number).ok_or_else(|| DecodeError("a master has the id zero".to_owned()))
+    NodeId::new(number).ok_or_else(|| DecodeError("a node has the id zero".to_owned()))
+}
+
+/// The same, where there may be none.
+pub(super) fn some_node(number: Option<u64>) -> Result<Option<NodeId>, DecodeError> {
+    number.map(node_id).transpose()
 }
 
 /// The masters, and who was one.
@@ -94,11 +99,16 @@ impl Masters {
             return Reply::Refused(format!("the master {id} is the last one"));
         }
         self.present.remove(&id);
+        self.refuse(id);
+        Reply::Done
+    }
+
+    /// Refuses a node from now on.
+    pub(super) fn refuse(&mut self, id: NodeId) {
         self.removed.insert(id);
         if self.removed.len() > MAX_REMOVED {
             self.removed.pop_first();
         }
-        Reply::Done
     }
 
     pub(super) fn is_removed(&self, id: NodeId) -> bool {

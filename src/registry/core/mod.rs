@@ -17,8 +17,10 @@ pub use masters::MasterEntry;
 pub use state::{AgentEntry, FrameworkEntry, MAX_REMOVED_FRAMEWORKS, Standing, State};
 
 /// The newest command and snapshot format that this version knows.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// The version since which [`Change::ForgetAgents`] is understood.
 pub const FORGETS_AGENTS: u32 = 2;
 /// The version since which masters, the authority and join tokens are recorded.
 pub const KNOWS_MASTERS: u32 = 3;
+/// The version since which agents belong to nodes, and any node can be removed.
+pub const KNOWS_NODES: u32 = 4;

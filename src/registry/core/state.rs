@@ -8,7 +8,7 @@ use prost::Message as _;
 use super::VERSION;
 use super::command::{Change, Command, DecodeError, Reply};
 use super::joining::{Authority, Joining, TokenEntry};
-use super::masters::{MasterEntry, Masters};
+use super::masters::{MasterEntry, Masters, some_node};
 use crate::api::{registry as wire, v1};
 use crate::base::id::{AgentId, FrameworkId, NodeId};
 use crate::base::time::Timestamp;
@@ -37,6 +37,8 @@ pub struct AgentEntry {
     pub standing: Standing,
     /// Since when.
     pub since: Timestamp,
+    /// The node whose certificate it came with: no other may speak for it.
+    pub node: Option<NodeId>,
 }
 
 /// What is kept of a framework.
@@ -110,9 +112,9 @@ impl State {
         self.masters.present.get(&id)
     }
 
-    /// Whether a master was removed, for ever.
+    /// Whether a node was removed, for ever.
     #[must_use]
-    pub fn is_removed_master(&self, id: NodeId) -> bool {
+    pub fn is_removed_node(&self, id: NodeId) -> bool {
         self.masters.is_removed(id)
     }
 
@@ -137,13 +139,13 @@ impl State {
     pub fn apply(&mut self, command: Command) -> Reply {
         let time = command.time;
         match command.change {
-            Change::CreateCluster { cluster_id } => self.create(cluster_id),
-            Change::AdmitAgent { info } => self.admit(info, time),
-            Change::UpdateAgent { info } => self.update_agent(info),
+            Change::CreateCluster { cluster_id, version } => self.create(cluster_id, version),
+            Change::AdmitAgent { info, node } => self.admit(info, node, time),
+            Change::UpdateAgent { info, node } => self.update_agent(info, node),
             Change::RemoveAgent { agent_id } => self.remove_agent(&agent_id),
             Change::MarkUnreachable { agent_id } => self.mark(&agent_id, Standing::Unreachable, time),
             Change::MarkGone { agent_id } => self.mark(&agent_id, Standing::Gone, time),
-            Change::MarkReachable { info } => self.mark_reachable(info, time),
+            Change::MarkReachable { info, node } => self.mark_reachable(info, node, time),
             Change::ForgetAgents { agent_ids } => self.forget_agents(&agent_ids),
             Change::AddFramework { info } => self.add_framework(info, time),
             Change::SetFrameworkDeadline { framework_id, deadline } => {
@@ -152,6 +154,7 @@ impl State {
             Change::RemoveFramework { framework_id } => self.remove_framework(&framework_id, time),
             Change::PutMasters { masters } => Arc::make_mut(&mut self.masters).put(masters),
             Change::RemoveMaster { id } => Arc::make_mut(&mut self.masters).remove(id),
+            Change::RemoveNode { id } => self.remove_node(id, time),
             Change::SetAuthority(authority) => Arc::make_mut(&mut self.joining).set_authority(authority),
             Change::PutToken { digest, entry } => {
                 Arc::make_mut(&mut self.joining).put_token(digest, entry, time)
@@ -165,31 +168,35 @@ impl State {
         }
     }
 
-    fn create(&mut self, cluster_id: String) -> Reply {
+    fn create(&mut self, cluster_id: String, version: u32) -> Reply {
         if !self.cluster_id.is_empty() {
             return Reply::Refused(format!("the cluster is already called {}", self.cluster_id));
         }
         self.cluster_id = cluster_id;
-        self.version = VERSION;
+        self.version = version;
         Reply::Done
     }
 
-    fn admit(&mut self, info: Arc<v1::AgentInfo>, since: Timestamp) -> Reply {
+    fn admit(&mut self, info: Arc<v1::AgentInfo>, node: Option<NodeId>, since: Timestamp) -> Reply {
         let Some(id) = agent_id(&info) else { return Reply::Refused("the agent has no id".to_owned()) };
         if self.agents.contains_key(&id) {
             return Reply::Refused(format!("the agent {id} was admitted before"));
         }
-        let entry = AgentEntry { info, standing: Standing::Admitted, since };
+        if let Some(refusal) = self.refused(node) {
+            return refusal;
+        }
+        let entry = AgentEntry { info, standing: Standing::Admitted, since, node };
         Arc::make_mut(&mut self.agents).insert(id, entry);
         Reply::Done
     }
 
-    fn update_agent(&mut self, info: Arc<v1::AgentInfo>) -> Reply {
+    fn update_agent(&mut self, info: Arc<v1::AgentInfo>, node: Option<NodeId>) -> Reply {
         let id = agent_id(&info);
         let entry = id.and_then(|id| Arc::make_mut(&mut self.agents).get_mut(&id));
         match entry.filter(|entry| entry.standing == Standing::Admitted) {
             Some(entry) => {
                 entry.info = info;
+                entry.node = node.or(entry.node);
                 Reply::Done
             }
             None => Reply::Refused("the agent is not admitted".to_owned()),
@@ -227,13 +234,47 @@ impl State {
         }
     }
 
-    fn mark_reachable(&mut self, info: Arc<v1::AgentInfo>, since: Timestamp) -> Reply {
+    fn mark_reachable(&mut self, info: Arc<v1::AgentInfo>, node: Option<NodeId>, since: Timestamp) -> Reply {
         let Some(id) = agent_id(&info) else { return Reply::Refused("the agent has no id".to_owned()) };
         if self.agents.get(&id).is_some_and(|entry| entry.standing == Standing::Gone) {
             return Reply::Refused(format!("the agent {id} is gone"));
         }
-        let entry = AgentEntry { info, standing: Standing::Admitted, since };
+        if let Some(refusal) = self.refused(node) {
+            return refusal;
+        }
+        let node = node.or_else(|| self.agents.get(&id)?.node);
+        let entry = AgentEntry { info, standing: Standing::Admitted, since, node };
         Arc::make_mut(&mut self.agents).insert(id, entry);
+        Reply::Done
+    }
+
+    /// The answer to an agent of a node that was removed.
+    fn refused(&self, node: Option<NodeId>) -> Option<Reply> {
+        let node = node.filter(|node| self.is_removed_node(*node))?;
+        Some(Reply::Refused(format!("the node {node} was removed from the cluster")))
+    }
+
+    fn remove_node(&mut self, id: NodeId, since: Timestamp) -> Reply {
+        let has_agents = self.agents.values().any(|entry| entry.node == Some(id));
+        let masters = Arc::make_mut(&mut self.masters);
+        if masters.present.contains_key(&id) {
+            let reply = masters.remove(id);
+            if reply != Reply::Done {
+                return reply;
+            }
+        } else if has_agents {
+            masters.refuse(id);
+        } else {
+            return Reply::Refused(format!("the node {id} is not known"));
+        }
+        if has_agents {
+            for entry in Arc::make_mut(&mut self.agents).values_mut() {
+                if entry.node == Some(id) && entry.standing != Standing::Gone {
+                    entry.standing = Standing::Gone;
+                    entry.since = since;
+                }
+            }
+        }
         Reply::Done
     }
 
@@ -298,6 +339,7 @@ impl State {
             }
             .into(),
             since_ns: entry.since.nanos(),
+            node_id: entry.node.map(NodeId::get),
         });
         let frameworks = self.frameworks.values().map(|entry| wire::Framework {
             framework_info: (*entry.info).clone(),
@@ -349,7 +391,7 @@ impl State {
             let since = Timestamp::from_nanos(agent.since_ns);
             let info = Arc::new(agent.agent_info);
             let id = agent_id(&info).ok_or_else(|| DecodeError("an agent has no id".to_owned()))?;
-            agents.insert(id, AgentEntry { info, standing, since });
+            agents.insert(id, AgentEntry { info, standing, since, node: some_node(agent.node_id)? });
         }
         let mut frameworks = BTreeMap::new();
         for framework in snapshot.frameworks {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{Authority, Change, Command, MasterEntry, Reply, Standing, State, TokenEntry};
+use super::{Authority, Change, Command, MasterEntry, Reply, Standing, State, TokenEntry, VERSION};
 use crate::api::v1;
 use crate::base::id::{AgentId, FrameworkId, NodeId};
 use crate::base::time::Timestamp;
@@ -27,12 +27,13 @@ fn any_change() -> impl Strategy<Value = Change> {
     let agent_id = agent_ids();
     let framework_id = (0..4_u8).prop_map(|number| FrameworkId::from(format!("F{number}")));
     prop_oneof![
-        "[a-z]{1,4}".prop_map(|cluster_id| Change::CreateCluster { cluster_id }),
-        (0..4_u8).prop_map(|number| Change::AdmitAgent { info: agent(number) }),
-        (0..4_u8).prop_map(|number| Change::UpdateAgent { info: agent(number) }),
+        ("[a-z]{1,4}", 3..=VERSION)
+            .prop_map(|(cluster_id, version)| Change::CreateCluster { cluster_id, version }),
+        (0..4_u8, some_node()).prop_map(|(number, node)| Change::AdmitAgent { info: agent(number), node }),
+        (0..4_u8, some_node()).prop_map(|(number, node)| Change::UpdateAgent { info: agent(number), node }),
         agent_id.clone().prop_map(|agent_id| Change::RemoveAgent { agent_id }),
         agent_id.clone().prop_map(|agent_id| Change::MarkUnreachable { agent_id }),
-        (0..4_u8).prop_map(|number| Change::MarkReachable { info: agent(number) }),
+        (0..4_u8, some_node()).prop_map(|(number, node)| Change::MarkReachable { info: agent(number), node }),
         agent_id.prop_map(|agent_id| Change::MarkGone { agent_id }),
         prop::collection::vec(agent_ids(), 0..3).prop_map(|agent_ids| Change::ForgetAgents { agent_ids }),
         (0..4_u8).prop_map(|number| Change::AddFramework { info: framework(number) }),
@@ -45,6 +46,7 @@ fn any_change() -> impl Strategy<Value = Change> {
             masters: masters.into_iter().map(|(id, text)| (node(id), master(&text))).collect()
         }),
         (1..5_u64).prop_map(|id| Change::RemoveMaster { id: node(id) }),
+        (1..5_u64).prop_map(|id| Change::RemoveNode { id: node(id) }),
         "[a-z]{1,4}".prop_map(|key| Change::SetAuthority(Authority { certificate: "c".into(), key })),
         (0..3_u8, any::<bool>(), any::<bool>(), proptest::option::of(0..40_i64)).prop_map(
             |(digest, for_masters, once, expires)| Change::PutToken {
@@ -54,6 +56,10 @@ fn any_change() -> impl Strategy<Value = Change> {
         ),
         (0..3_u8).prop_map(|digest| Change::SpendToken { digest: vec![digest] }),
     ]
+}
+
+fn some_node() -> impl Strategy<Value = Option<NodeId>> {
+    proptest::option::of((1..5_u64).prop_map(node))
 }
 
 fn node(id: u64) -> NodeId {
@@ -74,13 +80,49 @@ fn a_removed_master_stays_out_and_the_last_one_stays() {
     let masters = vec![(node(1), master("a:1")), (node(2), master("b:1"))];
     assert_eq!(apply(&mut state, Change::PutMasters { masters }), Reply::Done);
     assert_eq!(apply(&mut state, Change::RemoveMaster { id: node(1) }), Reply::Done);
-    assert!(state.is_removed_master(node(1)) && state.master(node(1)).is_none());
+    assert!(state.is_removed_node(node(1)) && state.master(node(1)).is_none());
     let again = vec![(node(1), master("a:1")), (node(3), master("c:1"))];
     assert!(matches!(apply(&mut state, Change::PutMasters { masters: again }), Reply::Refused(_)));
     assert!(state.master(node(3)).is_none(), "a part of a refused change was done");
     assert!(matches!(apply(&mut state, Change::RemoveMaster { id: node(9) }), Reply::Refused(_)));
     assert!(matches!(apply(&mut state, Change::RemoveMaster { id: node(2) }), Reply::Refused(_)));
     assert_eq!(State::restore(&state.snapshot()), Ok(state));
+}
+
+#[test]
+fn a_removed_node_takes_its_agents_with_it() {
+    let mut state = State::default();
+    let admit = |number: u8, id: u64| Change::AdmitAgent { info: agent(number), node: Some(node(id)) };
+    assert_eq!(apply(&mut state, admit(1, 7)), Reply::Done);
+    assert_eq!(apply(&mut state, admit(2, 8)), Reply::Done);
+    assert!(matches!(apply(&mut state, Change::RemoveNode { id: node(9) }), Reply::Refused(_)), "unknown");
+    assert_eq!(apply(&mut state, Change::RemoveNode { id: node(7) }), Reply::Done);
+    let standing = |state: &State, id: &str| state.agent(&AgentId::new(id)).map(|entry| entry.standing);
+    assert_eq!(standing(&state, "S1"), Some(Standing::Gone));
+    assert_eq!(standing(&state, "S2"), Some(Standing::Admitted));
+    assert!(state.is_removed_node(node(7)) && !state.is_removed_node(node(8)));
+    assert!(matches!(apply(&mut state, admit(3, 7)), Reply::Refused(_)), "it is refused under any id");
+    let back = Change::MarkReachable { info: agent(3), node: Some(node(7)) };
+    assert!(matches!(apply(&mut state, back), Reply::Refused(_)));
+    assert_eq!(State::restore(&state.snapshot()), Ok(state.clone()));
+    // A master is a node, and the last one stays, with its agents.
+    let masters = vec![(node(8), master("b:1"))];
+    assert_eq!(apply(&mut state, Change::PutMasters { masters }), Reply::Done);
+    assert!(matches!(apply(&mut state, Change::RemoveNode { id: node(8) }), Reply::Refused(_)));
+    assert_eq!(standing(&state, "S2"), Some(Standing::Admitted));
+}
+
+#[test]
+fn a_cluster_that_an_older_version_named_begins_with_its_version() {
+    use prost::Message as _;
+
+    use crate::api::registry as wire;
+
+    let create = wire::CreateCluster { cluster_id: "c".to_owned(), version: None };
+    let command = wire::Command { time_ns: 1, command: Some(wire::command::Command::CreateCluster(create)) };
+    let mut state = State::default();
+    state.apply(Command::decode(&command.encode_to_vec()).expect("a command"));
+    assert_eq!(state.version(), 3, "every member gets the same state from the same log");
 }
 
 #[test]
@@ -132,10 +174,16 @@ fn apply(state: &mut State, change: Change) -> Reply {
 fn a_gone_agent_never_returns() {
     let mut state = State::default();
     let agent_id = AgentId::from("S1");
-    assert_eq!(apply(&mut state, Change::AdmitAgent { info: agent(1) }), Reply::Done);
-    assert!(matches!(apply(&mut state, Change::AdmitAgent { info: agent(1) }), Reply::Refused(_)));
+    assert_eq!(apply(&mut state, Change::AdmitAgent { info: agent(1), node: None }), Reply::Done);
+    assert!(matches!(
+        apply(&mut state, Change::AdmitAgent { info: agent(1), node: None }),
+        Reply::Refused(_)
+    ));
     assert_eq!(apply(&mut state, Change::MarkGone { agent_id: agent_id.clone() }), Reply::Done);
-    assert!(matches!(apply(&mut state, Change::MarkReachable { info: agent(1) }), Reply::Refused(_)));
+    assert!(matches!(
+        apply(&mut state, Change::MarkReachable { info: agent(1), node: None }),
+        Reply::Refused(_)
+    ));
     assert!(matches!(
         apply(&mut state, Change::MarkUnreachable { agent_id: agent_id.clone() }),
         Reply::Refused(_)
@@ -147,7 +195,7 @@ fn a_gone_agent_never_returns() {
 fn agents_that_are_back_are_not_forgotten() {
     let mut state = State::default();
     for number in 1..=3 {
-        apply(&mut state, Change::AdmitAgent { info: agent(number) });
+        apply(&mut state, Change::AdmitAgent { info: agent(number), node: None });
     }
     apply(&mut state, Change::MarkUnreachable { agent_id: AgentId::from("S1") });
     apply(&mut state, Change::MarkGone { agent_id: AgentId::from("S2") });
@@ -185,6 +233,9 @@ fn a_removed_framework_leaves_its_id_only() {
 #[test]
 fn later_versions_are_told_to_upgrade() {
     let error = Command::decode(&[8, 0, 0xf2, 0x3f, 0]).expect_err("an unknown command");
+    assert!(error.to_string().contains("upgrade this node"), "{error}");
+    let raised = Command { time: Timestamp::from_nanos(1), change: Change::RaiseVersion(VERSION + 1) };
+    let error = Command::decode(&raised.encode()).expect_err("commands of a later version follow");
     assert!(error.to_string().contains("upgrade this node"), "{error}");
     assert!(Command::decode(&[0xff]).is_err() && State::restore(&[0xff]).is_err());
 }

@@ -13,11 +13,12 @@ use crate::base::future::BoxFuture;
 use crate::base::id::NodeId;
 use crate::base::spawn::Tasks;
 use crate::base::time::Clock;
+use crate::base::time::Timestamp;
 use crate::consensus::core::{Config, Role, Status};
 use crate::consensus::run::{
     self as consensus, Handle, Link, Machine, MemberConfig, MemberError, ProposeError,
 };
-use crate::registry::core::{Command, DecodeError, MasterEntry, Reply, State};
+use crate::registry::core::{Change, Command, DecodeError, MasterEntry, Reply, State};
 use crate::storage::Store;
 
 /// Ticks without a leader before an election.
@@ -89,6 +90,17 @@ pub struct Committed {
     pub index: u64,
     /// What applying it answered.
     pub reply: Reply,
+}
+
+/// Why a change was not recorded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// It does not fit what is recorded.
+    #[error("{0}")]
+    Refused(String),
+    /// It was not taken, or nobody knows what became of it.
+    #[error(transparent)]
+    Lost(#[from] ProposeError),
 }
 
 /// A member of the registry; clones share it.
@@ -185,6 +197,17 @@ impl Registry {
             let (index, reply) = proposed.committed().await?;
             Ok(Committed { index, reply })
         }))
+    }
+
+    /// Proposes a change of the cluster itself.
+    ///
+    /// # Errors
+    /// It does not fit what is recorded, or nobody knows whether it was.
+    pub async fn record(&self, change: Change, time: Timestamp) -> Result<(), RecordError> {
+        match self.propose(Command { time, change }).await?.reply {
+            Reply::Refused(reason) => Err(RecordError::Refused(reason)),
+            Reply::Done | Reply::Service(_) => Ok(()),
+        }
     }
 
     /// Waits until [`Registry::view`] has everything that was committed before this call, and it is certain

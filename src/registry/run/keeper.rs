@@ -74,7 +74,7 @@ impl Keeper {
         }
         let is_news = |id: NodeId, entry: &MasterEntry| match state.master(id) {
             Some(known) => known != entry,
-            None => self.first.contains(&id) && !state.is_removed_master(id),
+            None => self.first.contains(&id) && !state.is_removed_node(id),
         };
         // Who is not recorded does not vote: the first are recorded together.
         if state.masters().next().is_none() && !self.first.iter().all(|id| told.contains_key(id)) {
@@ -90,7 +90,7 @@ impl Keeper {
 /// understands it.
 pub(super) fn opening(state: &State, cluster_id: &str, all_understand: bool) -> Option<Change> {
     if state.cluster_id().is_empty() {
-        return Some(Change::CreateCluster { cluster_id: cluster_id.to_owned() });
+        return Some(Change::CreateCluster { cluster_id: cluster_id.to_owned(), version: VERSION });
     }
     (state.version() < VERSION && all_understand).then_some(Change::RaiseVersion(VERSION))
 }

@@ -8,4 +8,4 @@ mod tests;
 
 pub use crate::consensus::core::Status;
 pub use crate::consensus::run::{Link, ProposeError};
-pub use handle::{Committed, Leadership, Others, Registry, RegistryConfig, RegistryError};
+pub use handle::{Committed, Leadership, Others, RecordError, Registry, RegistryConfig, RegistryError};

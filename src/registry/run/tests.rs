@@ -23,7 +23,7 @@ async fn start(store: Arc<dyn Store>) -> (Tasks, Registry) {
 fn admit(number: usize) -> Command {
     let id = Some(v1::AgentId { value: format!("S{number}") });
     let info = Arc::new(v1::AgentInfo { hostname: "h".into(), id, ..Default::default() });
-    Command { time: Timestamp::from_nanos(1), change: Change::AdmitAgent { info } }
+    Command { time: Timestamp::from_nanos(1), change: Change::AdmitAgent { info, node: None } }
 }
 
 async fn stop(tasks: Tasks) {

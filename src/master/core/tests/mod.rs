@@ -6,6 +6,7 @@ mod failover;
 mod frameworks;
 mod launch;
 mod model;
+mod nodes;
 mod offers;
 mod random;
 mod reconcile;

@@ -176,7 +176,7 @@ impl Desk for TestDesk {
     }
 
     fn leader(&self) -> Leader {
-        Leader { node_id: Some(id(1)), peer_address: Some("node-1:5052".to_owned()) }
+        Leader { node_id: Some(id(1)), peer_address: Some("node-1:5052".to_owned()), ..Leader::default() }
     }
 
     fn hello(&self, hello: Hello) {
