@@ -91,8 +91,26 @@ pub struct NodeConfig {
     pub stop_grace: Duration,
     /// Tasks go on when the node stops, and it finds them again when it starts; only with a data directory.
     pub tasks_outlive: bool,
+    /// Snapshots that a master writes into its data directory; none: it writes none.
+    pub snapshots: Option<Snapshots>,
     /// How long stopping may take before what still runs is abandoned.
     pub stop_deadline: Duration,
+}
+
+/// Snapshots of the registry that a master writes by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Snapshots {
+    /// Time between two.
+    pub every: Duration,
+    /// How many are kept, the newest ones.
+    pub keep: usize,
+}
+
+impl Default for Snapshots {
+    /// Two days, hour by hour.
+    fn default() -> Self {
+        Self { every: Duration::from_secs(3_600), keep: 48 }
+    }
 }
 
 /// How a node that is a process of its own meets the others.
@@ -157,6 +175,7 @@ impl NodeConfig {
             agent_unreachable_after: Duration::from_secs(10),
             stop_grace: Duration::from_secs(10),
             tasks_outlive: false,
+            snapshots: None,
             stop_deadline: Duration::from_secs(30),
         }
     }

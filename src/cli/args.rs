@@ -137,8 +137,66 @@ pub(super) enum ClusterCommand {
     Status,
     /// Make a token with which a node joins.
     JoinToken(JoinTokenArgs),
+    /// The registry in a file: save it, look into one.
+    Snapshot {
+        /// What to do.
+        #[command(subcommand)]
+        command: SnapshotCommand,
+    },
+    /// Make the data directory of a new cluster's first node from a snapshot.
+    Restore(RestoreArgs),
+    /// Let a stopped master go on alone when the others are gone for good.
+    Recover(RecoverArgs),
     /// Remove a node for ever: it ends, its agent is gone, and its id is refused from then on.
     Remove(RemoveArgs),
+}
+
+/// What `cluster snapshot` does.
+#[derive(Debug, Subcommand)]
+pub(super) enum SnapshotCommand {
+    /// Save the registry as it is now; the file holds the authority's key.
+    Save {
+        /// Where to.
+        file: PathBuf,
+    },
+    /// Show what a file holds.
+    Inspect {
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+/// Arguments of `cluster restore`.
+#[derive(Debug, Args)]
+pub(super) struct RestoreArgs {
+    /// The snapshot.
+    pub(super) file: PathBuf,
+    /// The data directory to be made; it must be empty or absent.
+    #[arg(long, env = "MESITA_DATA_DIR", value_name = "DIR")]
+    pub(super) data_dir: PathBuf,
+    /// Only show what would be restored.
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Do it.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(super) yes: bool,
+}
+
+/// Arguments of `cluster recover`.
+#[derive(Debug, Args)]
+pub(super) struct RecoverArgs {
+    /// Take what this node holds for the whole truth.
+    #[arg(long)]
+    pub(super) from_this_node: bool,
+    /// The data directory of the stopped node.
+    #[arg(long, env = "MESITA_DATA_DIR", value_name = "DIR", default_value = "/var/lib/mesita")]
+    pub(super) data_dir: PathBuf,
+    /// Only show what would be kept and lost.
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Do it.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(super) yes: bool,
 }
 
 /// Arguments of `cluster join-token`.

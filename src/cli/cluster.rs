@@ -2,19 +2,28 @@
 
 use serde_json::{Value, json};
 
-use super::args::{ClusterCommand, JoinTokenArgs, RemoveArgs};
+use super::args::{ClusterCommand, JoinTokenArgs, RemoveArgs, SnapshotCommand};
 use super::output::{Report, Table};
 use super::target::Target;
-use super::{CliError, Exit};
+use super::{CliError, Exit, snapshot};
 use crate::client::cluster::{ClusterStatus, PATH, TokenAsk, TokenGiven};
 use crate::client::http::Reply;
 
-/// Does what was asked.
-pub(super) async fn cluster(command: ClusterCommand, target: &Target) -> Result<Report, CliError> {
+/// Does what was asked. Some of it is asked of files, not of a cluster.
+pub(super) async fn cluster(
+    command: ClusterCommand,
+    target: impl Fn() -> Result<Target, CliError>,
+) -> Result<Report, CliError> {
     match command {
-        ClusterCommand::Status => status(target).await,
-        ClusterCommand::JoinToken(arguments) => join_token(arguments, target).await,
-        ClusterCommand::Remove(arguments) => remove(arguments, target).await,
+        ClusterCommand::Status => status(&target()?).await,
+        ClusterCommand::JoinToken(arguments) => join_token(arguments, &target()?).await,
+        ClusterCommand::Remove(arguments) => remove(arguments, &target()?).await,
+        ClusterCommand::Snapshot { command: SnapshotCommand::Save { file } } => {
+            snapshot::save(&file, &target()?).await
+        }
+        ClusterCommand::Snapshot { command: SnapshotCommand::Inspect { file } } => snapshot::inspect(&file),
+        ClusterCommand::Restore(arguments) => snapshot::restore(&arguments),
+        ClusterCommand::Recover(arguments) => snapshot::recover(&arguments),
     }
 }
 
@@ -85,7 +94,8 @@ async fn remove(arguments: RemoveArgs, target: &Target) -> Result<Report, CliErr
     Ok(Report { json, items: None, lines: vec![format!("removed {id}")], ids: vec![id] })
 }
 
-fn checked(reply: Reply) -> Result<Reply, CliError> {
+/// A reply that is no failure.
+pub(super) fn checked(reply: Reply) -> Result<Reply, CliError> {
     if reply.is_success() {
         return Ok(reply);
     }

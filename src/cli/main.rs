@@ -72,7 +72,7 @@ async fn dispatch(cli: Cli, printer: Printer) -> Result<Exit, CliError> {
             explain::explain(&arguments, &target()?).await.and_then(|report| show(printer, &report))
         }
         Command::Cluster { command } => {
-            cluster::cluster(command, &target()?).await.and_then(|report| show(printer, &report))
+            cluster::cluster(command, target).await.and_then(|report| show(printer, &report))
         }
         Command::Node(arguments) => Box::pin(node::node(arguments, printer)).await,
         Command::Version => show(printer, &version_report()),

@@ -24,6 +24,7 @@ mod run;
 mod scale;
 mod services;
 mod signals;
+mod snapshot;
 mod stop;
 mod target;
 mod version;

@@ -11,7 +11,7 @@ use super::output::Printer;
 use super::ready;
 use super::signals::Interrupt;
 use super::{CliError, Exit, dev};
-use crate::config::{Begin, DataDir, Listen, NodeConfig, PEER_PORT, PeerConfig};
+use crate::config::{Begin, DataDir, Listen, NodeConfig, PEER_PORT, PeerConfig, Snapshots};
 use crate::node::Node;
 use crate::os::notify::{self, News};
 
@@ -78,6 +78,7 @@ fn resolve(arguments: NodeArgs) -> Result<NodeConfig, CliError> {
     let mut config = dev::resolve(&arguments.cluster)?;
     config.data_dir = DataDir::At(arguments.cluster.data_dir.unwrap_or_else(|| PathBuf::from(DATA_DIR)));
     config.tasks_outlive = true;
+    config.snapshots = Some(Snapshots::default());
     let has = |role: &str| usize::from(arguments.roles.iter().any(|one| one == role));
     (config.masters, config.agents) = (has("master"), has("agent"));
     // A node is found where it was: a taken port is an error, not a reason for another.

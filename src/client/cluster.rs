@@ -98,6 +98,9 @@ pub trait ClusterApi: Send + Sync {
     /// Makes a join token.
     fn join_token(&self, ask: TokenAsk) -> BoxFuture<'_, Result<TokenGiven, ApiError>>;
 
+    /// A snapshot of the registry, as the bytes of a file. They hold the authority's key.
+    fn snapshot(&self) -> BoxFuture<'_, Result<Vec<u8>, ApiError>>;
+
     /// Removes a node for ever, whatever its roles; its agents are gone.
     fn remove_node(&self, id: String) -> BoxFuture<'_, Result<(), ApiError>>;
 }

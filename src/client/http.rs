@@ -51,6 +51,12 @@ impl Reply {
         (200..300).contains(&self.status)
     }
 
+    /// The body.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     /// The body as text.
     #[must_use]
     pub fn text(&self) -> String {

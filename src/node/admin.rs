@@ -181,6 +181,15 @@ impl ClusterApi for Admin {
         Box::pin(self.give_token(ask))
     }
 
+    fn snapshot(&self) -> BoxFuture<'_, Result<Vec<u8>, ApiError>> {
+        Box::pin(async move {
+            self.check_leads()?;
+            // Everything that was acknowledged before is in it.
+            self.registry.read().await.map_err(|error| unavailable(&error))?;
+            Ok(super::snapshots::take(&self.registry, self.clock.now().wall).1)
+        })
+    }
+
     fn remove_node(&self, id: String) -> BoxFuture<'_, Result<(), ApiError>> {
         Box::pin(async move { self.remove(&id).await })
     }

@@ -62,7 +62,7 @@ pub(super) async fn begin(
     let (identity, named, is_new) = match (found, begin) {
         (Some(identity), Begin::Bootstrap) => return Err(already(&directory, &identity)),
         (Some(identity), Begin::Join { address, .. }) => {
-            let named = ask_where(&identity, address).await;
+            let named = ask_where(&identity, address).await?;
             (identity, named, false)
         }
         (Some(identity), Begin::Again) => (identity, BTreeMap::new(), false),
@@ -134,19 +134,20 @@ fn check_role(directory: &Path, identity: &Identity, role: Role) -> Result<(), S
 }
 
 /// A node that knows who it is was told of a master: where the others are now, if that one answers.
-async fn ask_where(identity: &Identity, address: &str) -> BTreeMap<NodeId, String> {
+async fn ask_where(identity: &Identity, address: &str) -> Result<BTreeMap<NodeId, String>, StartError> {
     let dialler = Dialler::new(Credentials::new(identity.clone()));
     match dialler.leader(address).await {
-        Ok(leader) => leader.masters,
+        Ok(leader) => Ok(leader.masters),
+        Err(CallError::Refused(Refusal::Removed)) => Err(peer(super::wire::removed())),
         Err(error) => {
             tracing::warn!(%error, "the master that was named is not asked where the others are");
-            BTreeMap::new()
+            Ok(BTreeMap::new())
         }
     }
 }
 
 /// A random id: it is never used again once its data directory is gone.
-fn new_id() -> NodeId {
+pub(super) fn new_id() -> NodeId {
     loop {
         if let Some(id) = NodeId::new(rand::random()) {
             return id;

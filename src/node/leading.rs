@@ -115,6 +115,10 @@ impl ClusterApi for Leading {
         Box::pin(async move { self.leader()?.cluster.join_token(ask).await })
     }
 
+    fn snapshot(&self) -> BoxFuture<'_, Result<Vec<u8>, ApiError>> {
+        Box::pin(async move { self.leader()?.cluster.snapshot().await })
+    }
+
     fn remove_node(&self, id: String) -> BoxFuture<'_, Result<(), ApiError>> {
         Box::pin(async move { self.leader()?.cluster.remove_node(id).await })
     }

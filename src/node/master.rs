@@ -10,6 +10,7 @@ use super::admin::Admin;
 use super::data::Data;
 use super::leading::{Leading, Offered};
 use super::listen;
+use super::snapshots::Schedule;
 use super::start::{StartError, serve};
 use crate::base::address::host_port;
 use crate::base::clock::SystemClock;
@@ -128,6 +129,14 @@ impl MasterRole {
         let store = environment.store(number)?;
         let clock = &environment.clock;
         let registry = Registry::start(&mut tasks, store, registry_config, others, Arc::clone(clock)).await?;
+
+        if let Some(settings) = config.snapshots.filter(|_| !environment.data.is_ephemeral()) {
+            let directory = environment.data.root().join("snapshots");
+            let clock = Arc::clone(clock);
+            let schedule = Schedule { registry: registry.clone(), directory, settings, clock };
+            let shutdown = tasks.shutdown();
+            tasks.spawn("snapshots", schedule.run(shutdown));
+        }
 
         let mut master_config = master::core::Config::new(addresses.0);
         master_config.hostname = listen::advertised(config.advertise.as_deref(), addresses.0);

@@ -16,7 +16,10 @@ mod listen;
 mod master;
 mod ports;
 #[cfg(feature = "tls")]
+mod recovery;
+#[cfg(feature = "tls")]
 mod renewing;
+mod snapshots;
 mod start;
 #[cfg(feature = "tls")]
 mod visitor;
@@ -24,4 +27,7 @@ mod visitor;
 mod wire;
 
 pub use listen::Addresses;
+#[cfg(feature = "tls")]
+pub use recovery::{Recovery, RecoveryError, expect_empty, restore};
+pub use snapshots::{Contents, Snapshot, SnapshotError};
 pub use start::{Node, StartError};

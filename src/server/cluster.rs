@@ -19,6 +19,7 @@ pub(super) fn router(api: Arc<dyn ClusterApi>) -> Router {
     Router::new()
         .route(PATH, get(status))
         .route(&format!("{PATH}/join-tokens"), post(join_token))
+        .route(&format!("{PATH}/snapshot"), get(snapshot))
         .route(&format!("{PATH}/nodes/{{id}}"), delete(remove))
         .with_state(api)
 }
@@ -42,6 +43,18 @@ async fn join_token(State(api): State<Arc<dyn ClusterApi>>, request: Request) ->
         Err(error) => {
             refusal(&ApiError::Invalid(format!("the body is no request for a token: {error}")), &path)
         }
+    }
+}
+
+async fn snapshot(State(api): State<Arc<dyn ClusterApi>>) -> Response<Body> {
+    match api.snapshot().await {
+        Ok(bytes) => {
+            let mut response = Response::new(Body::from(bytes));
+            let kind = header::HeaderValue::from_static("application/octet-stream");
+            response.headers_mut().insert(header::CONTENT_TYPE, kind);
+            response
+        }
+        Err(error) => refusal(&error, PATH),
     }
 }
 

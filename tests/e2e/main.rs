@@ -14,6 +14,7 @@ mod masters;
 mod nodes;
 mod outliving;
 mod readme;
+mod recovery;
 mod services;
 mod support;
 mod v2;

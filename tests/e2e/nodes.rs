@@ -18,14 +18,14 @@ const JSON: (&str, &str) = ("Content-Type", "application/json");
 const KILLS: usize = 3;
 
 /// A node; dropping it ends it and the tasks that it left.
-struct Node {
-    child: Child,
-    ready: Value,
-    data: PathBuf,
+pub(crate) struct Node {
+    pub(crate) child: Child,
+    pub(crate) ready: Value,
+    pub(crate) data: PathBuf,
 }
 
 impl Node {
-    fn start(data: &Path, arguments: &[&str]) -> Self {
+    pub(crate) fn start(data: &Path, arguments: &[&str]) -> Self {
         let mut child = command(data, arguments).stdout(Stdio::piped()).spawn().expect("the program starts");
         let lines = lines_of(&mut child);
         let line = lines.recv_timeout(std::time::Duration::from_secs(30)).unwrap_or_default();
@@ -35,15 +35,15 @@ impl Node {
         node
     }
 
-    fn master(&self) -> String {
+    pub(crate) fn master(&self) -> String {
         self.ready["masters"][0].as_str().expect("an address").to_owned()
     }
 
-    fn peer(&self) -> String {
+    pub(crate) fn peer(&self) -> String {
         self.ready["peer"].as_str().expect("an address").to_owned()
     }
 
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         signal_process(self.child.id(), "KILL");
         self.child.wait().expect("it ended");
     }
@@ -56,7 +56,7 @@ impl Drop for Node {
     }
 }
 
-fn command(data: &Path, arguments: &[&str]) -> std::process::Command {
+pub(crate) fn command(data: &Path, arguments: &[&str]) -> std::process::Command {
     let mut command = program();
     command.args(["node", "--json", "--data-dir"]).arg(data).args(arguments).stdin(Stdio::null());
     for flag in ["--master-addr", "--agent-addr", "--marathon-addr", "--peer-addr"] {
@@ -66,19 +66,19 @@ fn command(data: &Path, arguments: &[&str]) -> std::process::Command {
     command
 }
 
-fn token(first: &Path, role: &str) -> String {
+pub(crate) fn token(first: &Path, role: &str) -> String {
     first.join(format!("identity/secrets/join-token-{role}")).display().to_string()
 }
 
 /// Directories for nodes, and the first of them running.
-fn found() -> (TempDir, Vec<PathBuf>, Node) {
+pub(crate) fn found() -> (TempDir, Vec<PathBuf>, Node) {
     let folder = tempfile::tempdir().expect("a directory");
     let data: Vec<PathBuf> = (0..3).map(|number| folder.path().join(format!("node-{number}"))).collect();
     let first = Node::start(&data[0], &["--bootstrap"]);
     (folder, data, first)
 }
 
-fn three() -> (TempDir, Vec<Node>) {
+pub(crate) fn three() -> (TempDir, Vec<Node>) {
     let (folder, data, first) = found();
     let (peer, token) = (first.peer(), token(&data[0], "master"));
     let join = ["--join", &peer, "--token-file", &token];
@@ -87,7 +87,7 @@ fn three() -> (TempDir, Vec<Node>) {
 }
 
 /// The node that leads, once all agents that run have come to it.
-fn wait_leader(nodes: &[Node], among: &[usize]) -> usize {
+pub(crate) fn wait_leader(nodes: &[Node], among: &[usize]) -> usize {
     wait_for("a leader with its agents", || {
         let body = json!({ "type": "GET_AGENTS" }).to_string();
         let answers = among.iter().map(|number| {
@@ -246,7 +246,7 @@ fn who_may_not_join_is_told_why() {
 }
 
 /// What a command of the program prints, and whether it went well.
-fn cli(node: &Node, arguments: &[&str]) -> (bool, String) {
+pub(crate) fn cli(node: &Node, arguments: &[&str]) -> (bool, String) {
     let output =
         program().args(arguments).args(["--addr", &node.master()]).output().expect("the program runs");
     let said = [output.stdout, output.stderr].concat();

@@ -12,6 +12,7 @@ mod io;
 mod log;
 mod members;
 mod messages;
+mod offline;
 mod reads;
 mod records;
 #[cfg(test)]
@@ -19,4 +20,5 @@ mod tests;
 
 pub use driver::Consensus;
 pub use io::{Config, Effect, Fault, Input, Progress, Refusal, Role, Status};
+pub use offline::{Held, begin_with, held};
 pub use records::{Boot, Records, RecoveredLog, Refuse, recover};

@@ -111,6 +111,16 @@ impl Masters {
         }
     }
 
+    /// One master is left, and all others are refused from now on.
+    pub(super) fn leave_only(&mut self, id: NodeId, entry: MasterEntry) {
+        for (other, _) in std::mem::take(&mut self.present) {
+            if other != id {
+                self.refuse(other);
+            }
+        }
+        self.present.insert(id, entry);
+    }
+
     pub(super) fn is_removed(&self, id: NodeId) -> bool {
         self.removed.contains(&id)
     }

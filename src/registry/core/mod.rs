@@ -4,6 +4,7 @@
 //! before they are proposed; what does not fit the state any more when it is applied is refused with
 //! a reply, never with an error.
 
+mod backup;
 mod command;
 mod joining;
 mod masters;
@@ -11,6 +12,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub use backup::Backup;
 pub use command::{Change, Command, DecodeError, Reply};
 pub use joining::{Authority, TokenEntry};
 pub use masters::MasterEntry;

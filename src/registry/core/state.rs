@@ -135,6 +135,19 @@ impl State {
         &self.service
     }
 
+    /// Makes one master the only one, outside of any log: every other is refused from then on. Unless masters
+    /// are recorded at all, nothing changes.
+    pub fn leave_only_master(&mut self, id: NodeId) {
+        if !self.masters.present.is_empty() {
+            let entry =
+                self.masters.present.get(&id).cloned().unwrap_or_else(|| MasterEntry {
+                    max_command_version: VERSION,
+                    ..MasterEntry::default()
+                });
+            Arc::make_mut(&mut self.masters).leave_only(id, entry);
+        }
+    }
+
     /// Applies a command.
     pub fn apply(&mut self, command: Command) -> Reply {
         let time = command.time;

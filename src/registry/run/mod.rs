@@ -3,9 +3,11 @@
 mod arc_cell;
 mod handle;
 mod keeper;
+mod offline;
 #[cfg(test)]
 mod tests;
 
 pub use crate::consensus::core::Status;
 pub use crate::consensus::run::{Link, ProposeError};
 pub use handle::{Committed, Leadership, Others, RecordError, Registry, RegistryConfig, RegistryError};
+pub use offline::{Salvaged, begin, salvage};
