@@ -80,6 +80,7 @@ impl Agents {
         let mut agent_config = agent::core::Config::new(work_dir, address, resources);
         agent_config.hostname = listen::advertised(config.advertise.as_deref(), address);
         agent_config.attributes.clone_from(&config.agent_attributes);
+        agent_config.is_whole_node = config.masters == 0 && config.agents == 1;
         agent_config.stop_grace = (!self.tasks_outlive).then_some(config.stop_grace);
         agent_config.extra_environment = extra_environment(config, environment.master_address);
 

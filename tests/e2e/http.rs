@@ -3,9 +3,35 @@
 use std::process::Command;
 
 use crate::support::{Dev, file, raw, request, wait_for};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
+
+#[test]
+fn an_agent_that_is_marked_gone_ends_alone() {
+    let dev = Dev::start(&["--agents", "2"]);
+    let call = |value: &Value| {
+        let json = [("Content-Type", "application/json")];
+        request(&dev.master(), "POST", "/api/v1", &json, value.to_string().as_bytes()).0
+    };
+    let app = json!({ "id": "/a", "cmd": "exec sleep 1000", "cpus": 0.01, "mem": 1 });
+    assert_eq!(dev.send("POST", "/v2/apps", &app).0, 201);
+    let task =
+        wait_for("the task", || dev.tasks("/a").into_iter().find(|task| task["state"] == "TASK_RUNNING"));
+    let gone = |id: &Value| {
+        call(&json!({ "type": "MARK_AGENT_GONE", "mark_agent_gone": { "agent_id": { "value": id } } }))
+    };
+    assert_eq!(gone(&json!("no-such-agent")), 404);
+    assert_eq!(gone(&task["slaveId"]), 200);
+    assert_eq!(gone(&task["slaveId"]), 200, "it is gone already");
+    // The other one takes over, and the cluster goes on.
+    wait_for("the replacement", || {
+        dev.tasks("/a")
+            .into_iter()
+            .find(|other| other["state"] == "TASK_RUNNING" && other["slaveId"] != task["slaveId"])
+    });
+    assert_eq!(dev.get("/state").1["activated_slaves"], 1);
+}
 
 #[test]
 fn a_framework_that_knows_nothing_but_http() {

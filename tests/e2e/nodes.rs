@@ -318,6 +318,14 @@ fn agent_node(data: &Path, arguments: &[&str]) -> Node {
     node
 }
 
+/// What the only task of a node wrote into its sandbox.
+fn pid_of_task(data: &Path) -> u32 {
+    let found = std::process::Command::new("find").arg(data).args(["-name", "pid", "-type", "f"]).output();
+    let found = String::from_utf8(found.expect("find runs").stdout).expect("paths");
+    let path = found.lines().next().expect("one task");
+    std::fs::read_to_string(path).expect("readable").trim().parse().expect("a number")
+}
+
 fn agent_nodes_of(node: &Node) -> Vec<Value> {
     let (_, said) = cli(node, &["cluster", "status", "--json"]);
     let status: Value = serde_json::from_str(&said).unwrap_or_default();
@@ -343,7 +351,7 @@ fn a_node_with_an_agent_only_joins_works_comes_back_and_is_removed() {
         wait_for("its agent", || agent_nodes_of(&first).into_iter().find(|node| node["is_alive"] == true));
     // Both agents run tasks.
     let app = json!({
-        "id": "/sleep", "cmd": "exec sleep 1000", "cpus": 1.5, "mem": 1, "instances": 2,
+        "id": "/sleep", "cmd": "echo $$ > pid; exec sleep 1000", "cpus": 1.5, "mem": 1, "instances": 2,
     });
     let base = first.master();
     assert_eq!(request(&base, "POST", "/v2/apps", &[JSON], app.to_string().as_bytes()).0, 201);
@@ -367,12 +375,15 @@ fn a_node_with_an_agent_only_joins_works_comes_back_and_is_removed() {
     wait_for("its return", || {
         agent_nodes_of(&first).iter().any(|node| node["is_alive"] == true).then_some(())
     });
-    // Removed, it ends, and what it ran is started again when there is room.
+    // Removed, it ends with its task, which is started again when there is room.
+    let pid = pid_of_task(&data[1]);
+    assert!(Path::new(&format!("/proc/{pid}")).exists());
     let (went_well, said) =
         cli(&first, &["cluster", "remove", known["id"].as_str().expect("an id"), "--yes"]);
     assert!(went_well, "{said}");
     let ended = away.child.wait().expect("it ends by itself");
     assert!(!ended.success());
+    assert!(!Path::new(&format!("/proc/{pid}")).exists(), "its task goes on");
     assert_eq!(agent_nodes_of(&first), Vec::<Value>::new());
     let output = command(&data[1], &["--roles", "agent"]).output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

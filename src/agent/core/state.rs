@@ -36,6 +36,8 @@ pub struct Config {
     pub extra_environment: Vec<(String, String)>,
     /// Tasks end when the agent stops, and have this long to do so by themselves; none: they go on.
     pub stop_grace: Option<Duration>,
+    /// The node has no other role: it ends when the master does not want this agent.
+    pub is_whole_node: bool,
 }
 
 impl Config {
@@ -50,6 +52,7 @@ impl Config {
             attributes: Vec::new(),
             extra_environment: Vec::new(),
             stop_grace: None,
+            is_whole_node: false,
         }
     }
 }

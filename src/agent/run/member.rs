@@ -139,7 +139,7 @@ impl Member {
                 self.reconnect(&mut running);
             }
             if let Some(reason) = running.refused.take() {
-                return Err(refused(&reason));
+                return self.leave(&reason).await;
             }
             if inbox.stop_by.is_some() && running.agent.is_idle() {
                 return self.stop().await;
@@ -421,11 +421,26 @@ impl Member {
         Some(tokio::time::Instant::now() + grace)
     }
 
+    /// The master does not want this agent: its tasks end, and with it a node that is nothing else.
+    async fn leave(&self, reason: &str) -> Result<(), Fatal> {
+        self.end_tasks().await?;
+        let refusal = refused(reason);
+        if self.config.is_whole_node {
+            return Err(refusal);
+        }
+        tracing::error!("{refusal}; this node goes on without it");
+        Ok(())
+    }
+
     async fn stop(&self) -> Result<(), Fatal> {
         if self.config.stop_grace.is_none() {
             self.containerizers.values().for_each(|containerizer| containerizer.leave());
             return Ok(());
         }
+        self.end_tasks().await
+    }
+
+    async fn end_tasks(&self) -> Result<(), Fatal> {
         for containerizer in self.containerizers.values() {
             containerizer.destroy_all(DESTROY_DEADLINE).await.map_err(|problem| Fatal {
                 what: format!("tasks could not be ended: {problem}"),
