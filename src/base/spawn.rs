@@ -15,6 +15,23 @@ pub struct Fatal {
     pub what: String,
     /// What the operator can do.
     pub remedy: String,
+    /// The cluster does not want this node any more: nothing of it goes on.
+    pub is_removal: bool,
+}
+
+impl Fatal {
+    /// What broke, and what the operator can do.
+    #[must_use]
+    pub fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { what: what.into(), remedy: remedy.into(), is_removal: false }
+    }
+
+    /// The node was removed from its cluster, as it says in `what`.
+    #[must_use]
+    pub fn removed(what: impl Into<String>) -> Self {
+        let remedy = "Remove its data directory and join again with a new token".to_owned();
+        Self { what: what.into(), remedy, is_removal: true }
+    }
 }
 
 /// How far the end of a node has come.
@@ -95,10 +112,10 @@ impl Tasks {
                 Ok(Ok(())) => return,
                 Ok(Err(failure)) => failure,
                 Err(error) if error.is_cancelled() => return,
-                Err(error) => Fatal {
-                    what: format!("the task {name:?} panicked: {error}"),
-                    remedy: "This is a bug of mesita; please report it with the log".to_owned(),
-                },
+                Err(error) => Fatal::new(
+                    format!("the task {name:?} panicked: {error}"),
+                    "This is a bug of mesita; please report it with the log",
+                ),
             };
             // Nobody listens any more once the node is being dropped.
             let _ = fatal.send(failure);

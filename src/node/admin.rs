@@ -59,7 +59,8 @@ impl Admin {
             .collect())
     }
 
-    /// Removes a node. Its agents end as agents do that an operator declares gone.
+    /// Removes a node. Its agents end as agents do that an operator declares gone; those that nobody could
+    /// tell are gone with it.
     async fn remove(&self, id: &str) -> Result<(), ApiError> {
         self.check_leads()?;
         let state = self.registry.view();
@@ -73,7 +74,10 @@ impl Admin {
         if state.version() < KNOWS_NODES {
             return self.record(Change::RemoveMaster { id: node }).await;
         }
-        self.record(Change::RemoveNode { id: node }).await?;
+        if state.master(node).is_some() && state.masters().count() == 1 {
+            return Err(ApiError::Conflict(format!("the master {node} is the last one")));
+        }
+        // First, while it is still heard: it ends what it runs.
         let agents = agents_of(&state).filter(|(owner, _, _)| *owner == node);
         for (_, agent_id, _) in agents {
             let agent_id = v1::AgentId { value: agent_id.to_string() };
@@ -88,7 +92,7 @@ impl Admin {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        self.record(Change::RemoveNode { id: node }).await
     }
 
     async fn look(&self) -> Result<ClusterStatus, ApiError> {

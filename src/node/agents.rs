@@ -130,17 +130,22 @@ impl Agents {
         &self.addresses
     }
 
-    /// Ends what containers are left and says what could not be ended; tasks that go on are let go of.
-    pub(super) async fn close(self) -> Vec<String> {
+    /// Ends every task, also those that would outlive the node, and says what could not be ended.
+    pub(super) async fn end_tasks(&self) -> Vec<String> {
         let mut left = Vec::new();
-        for containerizer in self.containerizers {
-            if self.tasks_outlive {
-                containerizer.leave();
-            } else if let Err(error) = containerizer.destroy_all(CLOSE_DEADLINE).await {
-                left.push(error);
-            }
+        for containerizer in &self.containerizers {
+            left.extend(containerizer.destroy_all(CLOSE_DEADLINE).await.err());
         }
         left
+    }
+
+    /// Ends what containers are left and says what could not be ended; tasks that go on are let go of.
+    pub(super) async fn close(self) -> Vec<String> {
+        if !self.tasks_outlive {
+            return self.end_tasks().await;
+        }
+        self.containerizers.iter().for_each(|containerizer| containerizer.leave());
+        Vec::new()
     }
 }
 

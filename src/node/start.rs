@@ -109,6 +109,8 @@ pub struct Node {
     data: Data,
     addresses: Addresses,
     stop_deadline: Duration,
+    /// The cluster does not want it any more: its tasks end with it.
+    is_removed: bool,
 }
 
 impl Node {
@@ -160,7 +162,18 @@ impl Node {
         let agent_addresses = agents.addresses().to_vec();
         let addresses = Addresses { masters: master_addresses, agents: agent_addresses, marathon, peer };
         let stop_deadline = config.stop_deadline;
-        Ok(Self { tasks, failures, environment, masters, leading, agents, data, addresses, stop_deadline })
+        Ok(Self {
+            tasks,
+            failures,
+            environment,
+            masters,
+            leading,
+            agents,
+            data,
+            addresses,
+            stop_deadline,
+            is_removed: false,
+        })
     }
 
     /// The number of the master that leads, counted from 0, as far as its own view says.
@@ -265,7 +278,10 @@ impl Node {
     /// Waits until something in the node fails; pending while all is well.
     pub async fn failed(&mut self) -> Fatal {
         match self.failures.recv().await {
-            Some(fatal) => fatal,
+            Some(fatal) => {
+                self.is_removed |= fatal.is_removal;
+                fatal
+            }
             // Every sender lives in `self.tasks`.
             None => std::future::pending().await,
         }
@@ -278,7 +294,8 @@ impl Node {
     /// # Errors
     /// Something still runs or a directory could not be removed.
     pub async fn stop(self, hurry: impl Future<Output = ()>) -> Result<(), Vec<String>> {
-        let mut left = Vec::new();
+        // While there is somebody to be asked: what a removed node ran is started elsewhere.
+        let mut left = if self.is_removed { self.agents.end_tasks().await } else { Vec::new() };
         // Together: a master that goes on would start again what its agents end.
         let masters = self.masters.into_iter().flatten();
         let masters = masters.map(|master| master.tasks.stop(self.stop_deadline, std::future::pending()));
@@ -338,9 +355,11 @@ pub(super) fn serve(
     let (shutdown, hostnames) = (tasks.shutdown(), hostnames.to_vec());
     tasks.spawn(name, async move {
         let served = server::serve(listener, router, server::Limits::default(), &hostnames, shutdown).await;
-        served.map_err(|error| Fatal {
-            what: format!("the {name} stopped: {error}"),
-            remedy: "Start the node again; if it happens again, look at the limits of open files".to_owned(),
+        served.map_err(|error| {
+            Fatal::new(
+                format!("the {name} stopped: {error}"),
+                "Start the node again; if it happens again, look at the limits of open files",
+            )
         })
     });
 }

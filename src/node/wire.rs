@@ -134,6 +134,10 @@ pub(super) async fn settle(registry: &Registry, recorded: oneshot::Receiver<()>)
     let (mut applied, mut leadership) = (registry.watch(), registry.leadership());
     let led = async {
         while registry.leading().is_none() {
+            // It ends by itself.
+            if registry.view().is_removed_node(registry.id()) {
+                return;
+            }
             tokio::select! {
                 Ok(()) = applied.changed() => {}
                 Ok(()) = leadership.changed() => {}
@@ -157,10 +161,7 @@ async fn until(work: impl Future<Output = Result<(), Fatal>>, mut shutdown: Shut
 
 /// The end of a node that was removed.
 pub(super) fn removed() -> Fatal {
-    Fatal {
-        what: "this node was removed from the cluster".to_owned(),
-        remedy: "Remove its data directory and join again with a new token".to_owned(),
-    }
+    Fatal::removed("this node was removed from the cluster")
 }
 
 /// Tells the network who the masters are, whenever the registry says something new.
@@ -200,9 +201,11 @@ async fn record_secrets(registry: Registry, secrets: PathBuf, clock: Arc<SystemC
     if !secrets.join(AUTHORITY).exists() {
         return Ok(());
     }
-    let failed = |problem: String| Fatal {
-        what: format!("the secrets in {} cannot be used: {problem}", secrets.display()),
-        remedy: "Restore the directory from a backup".to_owned(),
+    let failed = |problem: String| {
+        Fatal::new(
+            format!("the secrets in {} cannot be used: {problem}", secrets.display()),
+            "Restore the directory from a backup",
+        )
     };
     let read =
         |name: &str| std::fs::read_to_string(secrets.join(name)).map_err(|error| failed(error.to_string()));

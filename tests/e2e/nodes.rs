@@ -291,7 +291,14 @@ fn the_cluster_is_seen_joined_and_left_from_the_command_line() {
     let masters = voters(&second, 3);
     assert_eq!(masters.iter().filter(|master| master["role"] == "leader").count(), 1);
     assert!(masters.iter().all(|master| master["is_alive"] == true), "{masters:?}");
-    // The third leaves for good.
+    // One task on each.
+    let app = json!({
+        "id": "/sleep", "cmd": "echo $$ > pid; exec sleep 1000", "cpus": 1.5, "mem": 1, "instances": 3,
+    });
+    assert_eq!(request(&second.master(), "POST", "/v2/apps", &[JSON], app.to_string().as_bytes()).0, 201);
+    wait_running(&second.master(), "/sleep", 3);
+    let pid = pid_of_task(&data[2]);
+    // The third leaves for good, and ends what it runs.
     let its =
         masters.iter().find(|master| master["peer_address"] == json!(third.peer())).expect("it is there");
     let id = its["id"].as_str().expect("an id").to_owned();
@@ -304,6 +311,7 @@ fn the_cluster_is_seen_joined_and_left_from_the_command_line() {
     voters(&first, 2);
     let ended = third.child.wait().expect("it ends by itself");
     assert!(!ended.success());
+    assert!(!Path::new(&format!("/proc/{pid}")).exists(), "its task goes on");
     let output = command(&data[2], &[]).output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains("removed from the cluster"), "{said}");

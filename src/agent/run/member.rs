@@ -234,10 +234,11 @@ impl Member {
             let own: Vec<LaunchSpec> = known.iter().filter(|spec| spec.kind == *kind).cloned().collect();
             running.kinds.extend(own.iter().map(|spec| (spec.container_id.clone(), *kind)));
             survivors.extend(containerizer.recover(running.agent.id().cloned(), own).await.map_err(
-                |problem| Fatal {
-                    what: format!("tasks of an earlier run cannot be found again: {problem}"),
-                    remedy:
-                        "Start what runs them (the Docker engine?), or remove the data directory".to_owned(),
+                |problem| {
+                    Fatal::new(
+                        format!("tasks of an earlier run cannot be found again: {problem}"),
+                        "Start what runs them (the Docker engine?), or remove the data directory",
+                    )
                 },
             )?);
         }
@@ -442,9 +443,8 @@ impl Member {
 
     async fn end_tasks(&self) -> Result<(), Fatal> {
         for containerizer in self.containerizers.values() {
-            containerizer.destroy_all(DESTROY_DEADLINE).await.map_err(|problem| Fatal {
-                what: format!("tasks could not be ended: {problem}"),
-                remedy: "End what is left by hand".to_owned(),
+            containerizer.destroy_all(DESTROY_DEADLINE).await.map_err(|problem| {
+                Fatal::new(format!("tasks could not be ended: {problem}"), "End what is left by hand")
             })?;
         }
         Ok(())
@@ -470,15 +470,15 @@ async fn time_is_up(stop_by: Option<tokio::time::Instant>, haste: &mut Shutdown)
 }
 
 fn disk(problem: &str) -> Fatal {
-    Fatal {
-        what: format!("the agent's checkpoints failed: {problem}"),
-        remedy: "The agent ends so that it reports nothing that may be forgotten".to_owned(),
-    }
+    Fatal::new(
+        format!("the agent's checkpoints failed: {problem}"),
+        "The agent ends so that it reports nothing that may be forgotten",
+    )
 }
 
 fn refused(reason: &str) -> Fatal {
-    Fatal {
-        what: format!("the master does not want this agent: {reason}"),
-        remedy: "Remove the agent's data directory to join as a new agent".to_owned(),
-    }
+    Fatal::new(
+        format!("the master does not want this agent: {reason}"),
+        "Remove the agent's data directory to join as a new agent",
+    )
 }

@@ -315,22 +315,19 @@ fn event_input(event: Event) -> Result<Option<Input>, Fatal> {
 }
 
 fn removed(by: NodeId) -> Fatal {
-    Fatal {
-        what: format!("the master {by} says that this node was removed from the cluster"),
-        remedy: "Remove its data directory and join again with a new token".to_owned(),
-    }
+    Fatal::removed(format!("the master {by} says that this node was removed from the cluster"))
 }
 
 fn disk_failed(error: &StoreError) -> Fatal {
-    Fatal {
-        what: format!("the registry's disk failed: {error}"),
-        remedy: "The node ends so that it acknowledges nothing that may be lost".to_owned(),
-    }
+    Fatal::new(
+        format!("the registry's disk failed: {error}"),
+        "The node ends so that it acknowledges nothing that may be lost",
+    )
 }
 
 fn broken(problem: &str) -> Fatal {
-    Fatal {
-        what: format!("the registry is broken: {problem}"),
-        remedy: "Start the node again; if it happens again, upgrade it or restore its data directory from a backup".to_owned(),
-    }
+    Fatal::new(
+        format!("the registry is broken: {problem}"),
+        "Start the node again; if it happens again, upgrade it or restore its data directory from a backup",
+    )
 }

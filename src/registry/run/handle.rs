@@ -265,6 +265,12 @@ impl Registry {
         self.handle.hand_over()
     }
 
+    /// This member.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
     /// The state as of the last applied command.
     #[must_use]
     pub fn view(&self) -> Arc<State> {
