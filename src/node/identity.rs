@@ -61,7 +61,8 @@ pub(super) async fn begin(
     }
     let (identity, named, is_new) = match (found, begin) {
         (Some(identity), Begin::Bootstrap) => return Err(already(&directory, &identity)),
-        (Some(identity), Begin::Join { address, .. }) => {
+        (Some(identity), Begin::Join { address, token }) => {
+            check_cluster(&directory, &identity, token)?;
             let named = ask_where(&identity, address).await?;
             (identity, named, false)
         }
@@ -130,6 +131,24 @@ fn check_role(directory: &Path, identity: &Identity, role: Role) -> Result<(), S
         directory.display(),
         name.node_id,
         name.role
+    )))
+}
+
+/// A node that has an identity does not join another cluster.
+fn check_cluster(directory: &Path, identity: &Identity, token: &str) -> Result<(), StartError> {
+    if token.is_empty() {
+        return Ok(());
+    }
+    let token = Token::parse(token).map_err(peer)?;
+    if *token.authority() == identity.authority_digest() {
+        return Ok(());
+    }
+    let name = identity.name();
+    Err(StartError::Peer(format!(
+        "{} belongs to the node {} of the cluster {}, and the token is another cluster's: choose an empty --data-dir to join that one",
+        directory.display(),
+        name.node_id,
+        name.cluster_id
     )))
 }
 

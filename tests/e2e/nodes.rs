@@ -236,6 +236,12 @@ fn who_may_not_join_is_told_why() {
     let (_other_folder, other_data, _other) = found();
     let said = refused(&data[1], &["--join", &peer, "--token-file", &token(&other_data[0], "master")]);
     assert!(said.contains("trust") || said.contains("authority"), "{said}");
+    // Nor does a node of this cluster join that one with the same directory.
+    let join = ["--join", &peer, "--token-file", &token(&data[0], "master")];
+    let output = command(&other_data[0], &join).output().expect("the program runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("another cluster's"), "{said}");
+    clocks_and_ids_are_checked(&peer, good.trim());
     let said = refused(&data[0], &["--bootstrap"]);
     assert!(said.contains("without --bootstrap") || said.contains("lock"), "{said}");
     // After all that, the right token is good.
@@ -243,6 +249,38 @@ fn who_may_not_join_is_told_why() {
     let seen: BTreeSet<u16> =
         [&first, &second].iter().map(|node| get(&node.master(), "/v2/apps").0).collect();
     assert_eq!(seen, BTreeSet::from([200]));
+}
+
+/// What only a program that is made for it would send.
+fn clocks_and_ids_are_checked(peer: &str, token: &str) {
+    use mesita::base::clock::SystemClock;
+    use mesita::base::id::NodeId;
+    use mesita::base::time::{Clock as _, Timestamp};
+    use mesita::peer::wire::{Hello, JoinRequest, KeyRequest, Role, Token, join};
+
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let token = Token::parse(token).expect("a token");
+    let ask = |id: u64, knows: u32, now: Timestamp| {
+        let hello = Hello {
+            node_id: NodeId::new(id).expect("not zero"),
+            cluster_id: String::new(),
+            version: "0.1.0".to_owned(),
+            max_command_version: knows,
+            // Nobody is there: it never votes.
+            peer_address: "127.0.0.1:9".to_owned(),
+            apis: std::collections::BTreeMap::new(),
+        };
+        let request = JoinRequest { role: Role::Master, hello, key: KeyRequest::generate().expect("a key") };
+        runtime.block_on(join(peer, &token, request, now)).map(drop).map_err(|error| error.to_string())
+    };
+    let now = SystemClock::new().now().wall;
+    let minutes = |count: i64| Timestamp::from_nanos(now.nanos() + count * 60_000_000_000);
+    for off in [-10, 10] {
+        let error = ask(77, 99, minutes(off)).expect_err("its clock is off");
+        assert!(error.contains("the clock of this node is"), "{error}");
+    }
+    let error = ask(77, 1, now).expect_err("it is too old");
+    assert!(error.contains("upgrade"), "{error}");
 }
 
 /// What a command of the program prints, and whether it went well.
