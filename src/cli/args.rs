@@ -174,12 +174,8 @@ pub(super) struct RestoreArgs {
     /// The data directory to be made; it must be empty or absent.
     #[arg(long, env = "MESITA_DATA_DIR", value_name = "DIR")]
     pub(super) data_dir: PathBuf,
-    /// Only show what would be restored.
-    #[arg(long)]
-    pub(super) dry_run: bool,
-    /// Do it.
-    #[arg(long, conflicts_with = "dry_run")]
-    pub(super) yes: bool,
+    #[command(flatten)]
+    pub(super) confirmation: Confirmation,
 }
 
 /// Arguments of `cluster recover`.
@@ -191,7 +187,14 @@ pub(super) struct RecoverArgs {
     /// The data directory of the stopped node.
     #[arg(long, env = "MESITA_DATA_DIR", value_name = "DIR", default_value = "/var/lib/mesita")]
     pub(super) data_dir: PathBuf,
-    /// Only show what would be kept and lost.
+    #[command(flatten)]
+    pub(super) confirmation: Confirmation,
+}
+
+/// Whether something that cannot be undone is to be done.
+#[derive(Debug, Args)]
+pub(super) struct Confirmation {
+    /// Only show what would be done.
     #[arg(long)]
     pub(super) dry_run: bool,
     /// Do it.

@@ -47,13 +47,13 @@ pub(super) fn restore(arguments: &RestoreArgs) -> Result<Report, CliError> {
     let contents = snapshot.contents();
     let mut lines = vec![taken(&snapshot)];
     let mut json = described(&snapshot);
-    json["restored"] = json!(!arguments.dry_run);
-    if arguments.dry_run {
+    json["restored"] = json!(!arguments.confirmation.dry_run);
+    if arguments.confirmation.dry_run {
         lines.push(format!("nothing was written; {} would hold:", root.display()));
         return Ok(report(&contents, json, lines));
     }
     confirm(
-        arguments.yes,
+        arguments.confirmation.yes,
         "the old cluster must be gone for good: two of one name would both run its apps",
         &format!("mesita cluster restore {} --data-dir {} --yes", arguments.file.display(), root.display()),
     )?;
@@ -91,15 +91,15 @@ pub(super) fn recover(arguments: &RecoverArgs) -> Result<Report, CliError> {
         "last": last,
         "committed": committed,
         "leaving": leaving.iter().map(|(id, _)| id).collect::<Vec<_>>(),
-        "recovered": !arguments.dry_run,
+        "recovered": !arguments.confirmation.dry_run,
     });
-    if arguments.dry_run {
+    if arguments.confirmation.dry_run {
         lines.push("nothing was changed; kept would be:".to_owned());
         return Ok(report(&contents, json, lines));
     }
     let command =
         format!("mesita cluster recover --from-this-node --data-dir {} --yes", arguments.data_dir.display());
-    confirm(arguments.yes, "the other masters could never come back", &command)?;
+    confirm(arguments.confirmation.yes, "the other masters could never come back", &command)?;
     let old = recovery.perform().map_err(|error| CliError::new(error.to_string()))?;
     json["before"] = json!(old.display().to_string());
     lines.push(format!("recovered; the registry as it was is kept in {}", old.display()));
