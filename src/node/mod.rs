@@ -19,3 +19,5 @@ mod wire;
 
 pub use listen::Addresses;
 pub use start::{Node, StartError};
+#[cfg(feature = "tls")]
+pub use wire::is_member;

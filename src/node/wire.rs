@@ -119,6 +119,12 @@ const AUTHORITY: &str = "authority.key";
 /// File of its certificate.
 const AUTHORITY_CERTIFICATE: &str = "authority.crt";
 
+/// Whether this data directory is one of a node that belongs to a cluster.
+#[must_use]
+pub fn is_member(data_dir: &Path) -> bool {
+    Identity::is_in(&data_dir.join("identity"))
+}
+
 fn secrets(directory: &Path) -> PathBuf {
     directory.join("secrets")
 }
