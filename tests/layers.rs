@@ -26,13 +26,15 @@ const fn doing(path: &'static str, may: &'static [&'static str]) -> Room {
 }
 
 /// The pure files of `base`, which pure rooms may use.
-const BASE: &[&str] = &["base/address", "base/id", "base/time", "base/chance", "base/backoff", "base/future"];
+const BASE: &[&str] =
+    &["base/address", "base/id", "base/nearest", "base/time", "base/chance", "base/backoff", "base/future"];
 
 /// Lower rooms first. What a room may import beside its list: itself, and [`BASE`]; a doing room
 /// also the rest of `base`, `api`, `resources` and `config`.
 const ROOMS: &[Room] = &[
     pure("base/address", &[]),
     pure("base/id", &[]),
+    pure("base/nearest", &[]),
     pure("base/time", &[]),
     pure("base/chance", &[]),
     pure("base/backoff", &[]),

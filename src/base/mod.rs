@@ -9,5 +9,6 @@ pub mod chance;
 pub mod clock;
 pub mod future;
 pub mod id;
+pub mod nearest;
 pub mod spawn;
 pub mod time;

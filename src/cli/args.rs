@@ -5,41 +5,30 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::flags::{Flags, OfAll, OfDev, OfNode, OfShow};
+
 /// A whole Mesos-style cluster in one binary.
 #[derive(Debug, Parser)]
 #[command(name = "mesita", version = env!("CARGO_PKG_VERSION"), about, max_term_width = 110)]
 #[command(infer_subcommands = false, arg_required_else_help = true, disable_help_subcommand = true)]
 pub(super) struct Cli {
     #[command(flatten)]
-    pub(super) global: Global,
+    pub(super) global: GlobalArgs,
     #[command(subcommand)]
     pub(super) command: Command,
 }
 
-/// Options of every command.
-#[derive(Clone, Debug, Args)]
-pub(super) struct Global {
-    /// Cluster to talk to: any API address of it, `HOST:PORT` or a URL.
-    #[arg(long, global = true, env = "MESITA_ADDR", value_name = "ADDR")]
-    pub(super) addr: Option<String>,
-    /// Output form.
-    #[arg(short, long, global = true, env = "MESITA_OUTPUT", default_value = "table")]
-    pub(super) output: Format,
+/// Options of every command, as typed.
+#[derive(Debug, Args)]
+pub(super) struct GlobalArgs {
+    #[command(flatten)]
+    pub(super) flags: Flags<OfAll>,
     /// The same as `--output json`.
     #[arg(long, global = true)]
     pub(super) json: bool,
     /// Only ids, one a line.
     #[arg(short, long, global = true)]
     pub(super) quiet: bool,
-    /// Colour: on a terminal only, always or never. NO_COLOR is honoured.
-    #[arg(long, global = true, default_value = "auto")]
-    pub(super) color: Color,
-    /// What mesita itself logs to stderr: error, warn, info, debug, trace, or a filter per module.
-    #[arg(long, global = true, env = "MESITA_LOG", default_value = "warn", value_name = "FILTER")]
-    pub(super) log_level: String,
-    /// Form of these logs.
-    #[arg(long, global = true, default_value = "text")]
-    pub(super) log_format: LogFormat,
 }
 
 /// Output forms.
@@ -104,6 +93,14 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: ClusterCommand,
     },
+    /// Configuration: what is set, what may be set.
+    Config {
+        /// What to do.
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Print a completion script for a shell.
+    Completion(Completion),
     /// Print versions.
     Version,
     /// Parent of process tasks; started by an agent.
@@ -123,11 +120,14 @@ pub(super) enum Command {
 pub(super) struct Dev {
     /// App files (Marathon JSON: one app, an array, or a group with apps).
     pub(super) files: Vec<PathBuf>,
-    /// Number of masters; more than one take over from each other.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=7))]
-    pub(super) masters: u8,
     #[command(flatten)]
-    pub(super) cluster: ClusterArgs,
+    pub(super) flags: Flags<OfDev>,
+    /// Where other nodes would connect; the masters of `dev` need no sockets between them.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(super) peer_addr: Option<SocketAddr>,
+    /// DNS; not built yet, so nothing listens there.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(super) dns_addr: Option<SocketAddr>,
 }
 
 /// What `cluster` does.
@@ -209,7 +209,7 @@ pub(super) struct JoinTokenArgs {
     #[arg(long, default_value = "master", value_parser = ["master", "agent"])]
     pub(super) role: String,
     /// The token ends after this time, as `1h30m` [default: never].
-    #[arg(long, value_parser = super::files::duration)]
+    #[arg(long, value_parser = crate::config::duration::parse)]
     pub(super) expires: Option<std::time::Duration>,
     /// The token admits one node only.
     #[arg(long)]
@@ -229,86 +229,73 @@ pub(super) struct RemoveArgs {
 /// Arguments of `node`.
 #[derive(Debug, Args)]
 pub(super) struct NodeArgs {
+    /// Read this configuration file in place of the system's, the user's and the project's.
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
     /// Begin a new cluster with this node.
     #[arg(long, conflicts_with = "join")]
     pub(super) bootstrap: bool,
-    /// What the node does: `master`, `agent` or both.
-    #[arg(long, value_name = "ROLES", value_delimiter = ',', default_value = "master,agent", value_parser = ["master", "agent"])]
-    pub(super) roles: Vec<String>,
-    /// Join the cluster of this master: its peer address.
-    #[arg(long, value_name = "HOST:PORT")]
-    pub(super) join: Option<String>,
-    /// File with the join token; without it MESITA_JOIN_TOKEN is read.
-    #[arg(long, value_name = "FILE", requires = "join")]
-    pub(super) token_file: Option<PathBuf>,
     /// The join token itself; others on this machine can see it.
     #[arg(
         long,
         value_name = "TOKEN",
         env = "MESITA_JOIN_TOKEN",
         hide_env_values = true,
-        conflicts_with = "token_file"
+        conflicts_with = "token-file"
     )]
     pub(super) token: Option<String>,
     #[command(flatten)]
-    pub(super) cluster: ClusterArgs,
-}
-
-/// What a cluster in this process is made of.
-#[derive(Debug, Args)]
-pub(super) struct ClusterArgs {
-    /// Number of agents.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=32))]
-    pub(super) agents: u8,
-    /// Keep state in this directory and find it again at the next start.
-    #[arg(long, env = "MESITA_DATA_DIR", value_name = "DIR")]
-    pub(super) data_dir: Option<PathBuf>,
-    /// Mesos master API; port 0 for any free one [default: 127.0.0.1:5050 or the next free].
-    #[arg(long, value_name = "HOST:PORT")]
-    pub(super) master_addr: Option<SocketAddr>,
-    /// Agent API [default: 127.0.0.1:5051 or the next free].
-    #[arg(long, value_name = "HOST:PORT")]
-    pub(super) agent_addr: Option<SocketAddr>,
-    /// Marathon API [default: 127.0.0.1:8080 or the next free].
-    #[arg(long, value_name = "HOST:PORT")]
-    pub(super) marathon_addr: Option<SocketAddr>,
+    pub(super) flags: Flags<OfNode>,
     /// DNS; not built yet, so nothing listens there.
     #[arg(long, value_name = "HOST:PORT")]
     pub(super) dns_addr: Option<SocketAddr>,
-    /// Where other nodes connect to a `node` [default: 127.0.0.1:5052].
-    #[arg(long, value_name = "HOST:PORT")]
-    pub(super) peer_addr: Option<SocketAddr>,
-    /// What others are told this host is called [default: the address that is listened on].
-    #[arg(long, value_name = "HOST")]
-    pub(super) advertise: Option<String>,
-    /// What each agent has, as `cpus:4;mem:4096;disk:4096;ports:[31000-32000]` [default: the host's].
-    #[arg(long, value_name = "TEXT")]
-    pub(super) agent_resources: Option<String>,
-    /// Attributes of each agent, as `rack:r1;zone:a`.
-    #[arg(long, value_name = "TEXT")]
-    pub(super) agent_attributes: Option<String>,
-    /// Allow addresses that other machines reach, although nothing authenticates them yet.
-    #[arg(long)]
-    pub(super) insecure: bool,
 }
 
-impl Default for ClusterArgs {
-    /// What no arguments at all mean: one agent, as the help says.
-    fn default() -> Self {
-        Self {
-            agents: 1,
-            data_dir: None,
-            master_addr: None,
-            agent_addr: None,
-            marathon_addr: None,
-            dns_addr: None,
-            peer_addr: None,
-            advertise: None,
-            agent_resources: None,
-            agent_attributes: None,
-            insecure: false,
-        }
-    }
+/// What `config` does.
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Show what every key is set to, and what sets it.
+    Show(ConfigShow),
+    /// Print a configuration file with every key, its meaning and its default.
+    Default,
+    /// Say what a key means, what it may be, and everything that sets it.
+    Explain(ConfigExplain),
+}
+
+/// Arguments of `config show`.
+#[derive(Debug, Args)]
+pub(super) struct ConfigShow {
+    /// The command that the settings are for.
+    #[arg(long, default_value = "node", value_name = "COMMAND")]
+    pub(super) r#for: ConfigFor,
+    /// Read this configuration file in place of the system's, the user's and the project's.
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) flags: Flags<OfShow>,
+}
+
+/// Commands that settings are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ConfigFor {
+    /// `mesita node`.
+    Node,
+    /// `mesita dev`.
+    Dev,
+}
+
+/// Arguments of `config explain`.
+#[derive(Debug, Args)]
+pub(super) struct ConfigExplain {
+    /// The key with its table, as `master.addr`; or a table, for all of its keys.
+    pub(super) key: String,
+}
+
+/// Arguments of `completion`.
+#[derive(Debug, Args)]
+pub(super) struct Completion {
+    /// The shell.
+    pub(super) shell: clap_complete::Shell,
 }
 
 /// Arguments of `deploy`.
@@ -324,7 +311,7 @@ pub(super) struct Deploy {
     #[arg(long)]
     pub(super) no_wait: bool,
     /// How long to wait.
-    #[arg(long, default_value = "5m", value_parser = super::files::duration)]
+    #[arg(long, default_value = "5m", value_parser = crate::config::duration::parse)]
     pub(super) timeout: std::time::Duration,
 }
 
@@ -374,7 +361,7 @@ pub(super) struct Scale {
     #[arg(long)]
     pub(super) no_wait: bool,
     /// How long to wait.
-    #[arg(long, default_value = "5m", value_parser = super::files::duration)]
+    #[arg(long, default_value = "5m", value_parser = crate::config::duration::parse)]
     pub(super) timeout: std::time::Duration,
 }
 
@@ -388,7 +375,7 @@ pub(super) struct Stop {
     #[arg(long)]
     pub(super) no_wait: bool,
     /// How long to wait.
-    #[arg(long, default_value = "5m", value_parser = super::files::duration)]
+    #[arg(long, default_value = "5m", value_parser = crate::config::duration::parse)]
     pub(super) timeout: std::time::Duration,
 }
 
@@ -408,7 +395,7 @@ pub(super) struct Run {
     #[arg(long, short, value_name = "NAME=VALUE")]
     pub(super) env: Vec<String>,
     /// How long to wait for an agent that can run it.
-    #[arg(long, default_value = "30s", value_parser = super::files::duration)]
+    #[arg(long, default_value = "30s", value_parser = crate::config::duration::parse)]
     pub(super) timeout: std::time::Duration,
     /// Command and its arguments.
     #[arg(required = true, last = true)]

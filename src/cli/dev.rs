@@ -11,18 +11,18 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::args::{ClusterArgs, Dev, Global};
+use super::args::Dev;
 use super::follow::Follower;
 use super::logs::{Printing, Trouble};
 use super::output::{Paint, Printer};
 use super::ready::{self, Announcement};
 use super::services::Services;
+use super::settings::Global;
 use super::signals::Interrupt;
 use super::target::Target;
 use super::{CliError, Exit, files, wait};
-use crate::config::{DataDir, Listen, NodeConfig};
+use crate::config::{self, NodeConfig, Settings};
 use crate::node::Node;
-use crate::resources::{Resources, attributes};
 
 /// How long the files given to `dev` may take to become healthy before their logs are streamed
 /// without waiting any longer.
@@ -37,13 +37,18 @@ const IDLE_POLL: Duration = Duration::from_secs(1);
 const LOG_POLL: Duration = Duration::from_millis(200);
 
 /// Runs the cluster until it is interrupted or fails.
-pub(super) async fn dev(arguments: Dev, global: &Global, printer: Printer) -> Result<Exit, CliError> {
+pub(super) async fn dev(
+    arguments: Dev,
+    settings: &Settings,
+    global: &Global,
+    printer: Printer,
+) -> Result<Exit, CliError> {
     let apps = files::read(&arguments.files)?;
-    let mut config = resolve(&arguments.cluster)?;
-    config.masters = usize::from(arguments.masters);
-    if let Some(address) = arguments.cluster.peer_addr {
+    let config = resolve(settings)?;
+    if let Some(address) = arguments.peer_addr {
         tracing::warn!(%address, "--peer-addr: the masters of `dev` need no sockets between them");
     }
+    warn_of_dns(arguments.dns_addr);
     let mut interrupt = Interrupt::install()?;
     let mut node = Box::pin(Node::start(config)).await.map_err(|error| CliError::new(error.to_string()))?;
     let outcome = live(&mut node, apps, global, printer, &mut interrupt).await;
@@ -234,62 +239,28 @@ fn failed_event(error: &CliError) -> String {
     json!({ "schema": 1, "event": "failed", "message": error.message }).to_string()
 }
 
-/// From arguments to a configuration.
-pub(super) fn resolve(arguments: &ClusterArgs) -> Result<NodeConfig, CliError> {
-    let mut config = NodeConfig::local();
-    let usage = |message: String| CliError::with(Exit::Usage, message);
-    for (given, listen, flag) in [
-        (arguments.master_addr, &mut config.master, "--master-addr"),
-        (arguments.agent_addr, &mut config.agent, "--agent-addr"),
-        (arguments.marathon_addr, &mut config.marathon, "--marathon-addr"),
-    ] {
-        let Some(address) = given else { continue };
-        if !is_loopback(address) && !arguments.insecure {
-            return Err(usage(format!(
-                "{flag} {address} can be reached from other machines, and nothing authenticates them yet"
-            ))
-            .hint("use 127.0.0.1, or add --insecure if the network is yours alone"));
-        }
-        *listen = Listen { address, required: true };
+/// From settings to a node, with what only this program knows.
+pub(super) fn resolve(settings: &Settings) -> Result<NodeConfig, CliError> {
+    let mut config = config::node_config(settings)?;
+    if let Some(source) = settings.source(&config::INSECURE).filter(|_| settings.switch(&config::INSECURE)) {
+        tracing::warn!("{source}: whoever reaches these addresses can run programs here");
     }
-    if let Some(address) = arguments.dns_addr {
-        tracing::warn!(%address, "--dns-addr: what would listen there is not built yet");
-    }
-    if let Some(host) = &arguments.advertise {
-        let is_host = |letter: char| letter.is_ascii_alphanumeric() || ".-_".contains(letter);
-        if host.is_empty() || !(host.chars().all(is_host) || host.parse::<std::net::IpAddr>().is_ok()) {
-            return Err(usage(format!("--advertise {host:?} is no host name and no address"))
-                .hint("give the name alone, as in --advertise node1.example.com"));
-        }
-        config.advertise = Some(host.clone());
-    }
-    if arguments.insecure {
-        tracing::warn!("--insecure: whoever reaches these addresses can run programs here");
-    }
-    config.agents = usize::from(arguments.agents);
-    if let Some(text) = &arguments.agent_resources {
-        let resources =
-            Resources::parse(text).map_err(|error| usage(format!("--agent-resources: {error}")))?;
-        config.agent_resources = Some(resources);
-    }
-    if let Some(text) = &arguments.agent_attributes {
-        config.agent_attributes =
-            attributes::parse(text).map_err(|error| usage(format!("--agent-attributes: {error}")))?;
-    }
-    config.data_dir = arguments.data_dir.clone().map_or(DataDir::Ephemeral, DataDir::At);
     config.launcher_path = Some(own_program()?);
     config.run_id = std::env::var("MESITA_RUN_ID").ok().filter(|value| !value.is_empty());
     Ok(config)
+}
+
+/// Says that nothing listens there.
+pub(super) fn warn_of_dns(address: Option<SocketAddr>) {
+    if let Some(address) = address {
+        tracing::warn!(%address, "--dns-addr: what would listen there is not built yet");
+    }
 }
 
 /// The program that runs: agents start it again as the launcher.
 fn own_program() -> Result<PathBuf, CliError> {
     std::env::current_exe()
         .map_err(|error| CliError::new(format!("the path of this program is unknown: {error}")))
-}
-
-fn is_loopback(address: SocketAddr) -> bool {
-    address.ip().is_loopback()
 }
 
 /// One event of `--json` after the ready line.
@@ -301,41 +272,36 @@ pub(super) fn log_event(service: &str, task_id: &str, stream: &str, line: &str) 
 mod tests {
     use clap::Parser;
 
-    use super::super::args::{Cli, Command};
+    use super::super::args::Cli;
+    use super::super::settings::add_flags;
     use super::*;
+    use crate::config::{For, Layers};
 
-    fn arguments(text: &[&str]) -> ClusterArgs {
+    fn resolved(text: &[&str]) -> Result<NodeConfig, CliError> {
         let cli = Cli::try_parse_from([&["mesita", "dev"], text].concat()).expect("valid arguments");
-        match cli.command {
-            Command::Dev(dev) => dev.cluster,
-            _ => unreachable!("the verb is dev"),
-        }
+        let mut layers = Layers::default();
+        add_flags(&cli, &mut layers);
+        resolve(&layers.effective(For::Dev))
     }
 
     #[test]
     fn other_machines_only_with_insecure() {
         let open = ["--master-addr", "0.0.0.0:0"];
-        let error = resolve(&arguments(&open)).expect_err("not loopback");
+        let error = resolved(&open).expect_err("not loopback");
         assert!(error.message.contains("--master-addr") && error.exit == Exit::Usage, "{error}");
-        assert!(resolve(&arguments(&[&open[..], &["--insecure"]].concat())).is_ok());
+        assert!(resolved(&[&open[..], &["--insecure"]].concat()).is_ok());
+        assert!(resolved(&[&open[..], &["--insecure=false"]].concat()).is_err());
     }
 
     #[test]
     fn no_arguments_mean_one_agent() {
-        let config = resolve(&ClusterArgs::default()).expect("valid");
-        assert_eq!(config.agents, 1);
-        assert_eq!(config.agents, resolve(&arguments(&[])).expect("valid").agents);
-    }
-
-    #[test]
-    fn bad_resources_are_refused_by_name() {
-        let error = resolve(&arguments(&["--agent-resources", "cpus:many"])).expect_err("not a number");
-        assert!(error.message.contains("cpus") && error.exit == Exit::Usage, "{error}");
+        assert_eq!(resolved(&[]).expect("valid").agents, 1);
+        assert_eq!(resolved(&["--agents", "3"]).expect("valid").agents, 3);
     }
 
     #[test]
     fn a_port_that_was_asked_for_is_required() {
-        let config = resolve(&arguments(&["--marathon-addr", "127.0.0.1:0"])).expect("valid");
+        let config = resolved(&["--marathon-addr", "127.0.0.1:0"]).expect("valid");
         assert!(config.marathon.required && !config.master.required);
     }
 }

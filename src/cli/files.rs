@@ -1,8 +1,7 @@
-//! What people write: app files and durations.
+//! What people write: app files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -50,60 +49,9 @@ pub(super) fn ids(apps: &[Value]) -> Vec<String> {
     apps.iter().filter_map(|app| app["id"].as_str().map(str::to_owned)).collect()
 }
 
-/// `90s`, `5m`, `1h30m`, `250ms`; a bare number is seconds.
-///
-/// # Errors
-/// The text is no duration.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is no duration; write 90s, 5m or 1h30m");
-    if let Ok(seconds) = text.parse::<u64>() {
-        return Ok(Duration::from_secs(seconds));
-    }
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|letter: char| !letter.is_ascii_digit()).ok_or_else(wrong)?;
-        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
-        let unit_end =
-            rest[digits..].find(|letter: char| letter.is_ascii_digit()).map_or(rest.len(), |at| digits + at);
-        let unit = match &rest[digits..unit_end] {
-            "ms" => Duration::from_millis(1),
-            "s" => Duration::from_secs(1),
-            "m" => Duration::from_secs(60),
-            "h" => Duration::from_secs(3_600),
-            "d" => Duration::from_secs(86_400),
-            _ => return Err(wrong()),
-        };
-        let part =
-            u32::try_from(number).ok().and_then(|number| unit.checked_mul(number)).ok_or_else(wrong)?;
-        total = total.checked_add(part).ok_or_else(wrong)?;
-        rest = &rest[unit_end..];
-    }
-    if text.is_empty() { Err(wrong()) } else { Ok(total) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations() {
-        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5_400)));
-        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
-        for bad in [
-            "",
-            "x",
-            "5x",
-            "m",
-            "-1s",
-            "1.5h",
-            "99999999999999999999s",
-            "4294967295d4294967295d4294967295d9999999999h",
-        ] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn a_missing_file_is_named() {

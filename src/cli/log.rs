@@ -2,7 +2,8 @@
 
 use tracing_subscriber::EnvFilter;
 
-use super::args::{Global, LogFormat};
+use super::args::LogFormat;
+use super::settings::Global;
 use super::{CliError, Exit};
 
 /// Starts logging.
@@ -10,8 +11,9 @@ use super::{CliError, Exit};
 /// # Errors
 /// The filter is malformed.
 pub(super) fn start(global: &Global) -> Result<(), CliError> {
-    let filter = EnvFilter::try_new(&global.log_level).map_err(|error| {
-        CliError::with(Exit::Usage, format!("--log-level {:?}: {error}", global.log_level))
+    let (level, source) = &global.log_level;
+    let filter = EnvFilter::try_new(level).map_err(|error| {
+        CliError::with(Exit::Usage, format!("{source}: log.level cannot be {level:?}: {error}"))
             .hint("use error, warn, info, debug, trace, or a filter such as `info,mesita::master=debug`")
     })?;
     // A line that stderr does not take is lost: a word about it would go the same way, and panic.

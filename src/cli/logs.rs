@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::args::{Global, Logs};
+use super::args::Logs;
 use super::follow::{Follower, Source, Stream};
 use super::output::{Paint, Printer, Tint, harmless};
 use super::services::Services;
+use super::settings::Global;
 use super::target::Target;
 use super::{CliError, Exit, dev, signals};
 

@@ -1,10 +1,12 @@
 //! The command line: one file per verb. Commands return data or an [`CliError`]; `output` prints.
 //!
-//! A command finds its cluster through `target`: `--addr`, `MESITA_ADDR`, then the ready file of
-//! a running `mesita dev`, then the default port.
+//! What flags, environment and files set comes together in `settings`. A command finds its cluster through
+//! `target`: the address that was set, then the ready file of a running `mesita dev`, then the default port.
 
 mod args;
 mod cluster;
+mod completion;
+mod config;
 mod demo_web;
 mod deploy;
 mod dev;
@@ -12,6 +14,7 @@ mod error;
 mod exit;
 mod explain;
 mod files;
+mod flags;
 mod follow;
 mod log;
 mod logs;
@@ -23,6 +26,7 @@ mod ready;
 mod run;
 mod scale;
 mod services;
+mod settings;
 mod signals;
 mod snapshot;
 mod stop;

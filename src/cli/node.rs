@@ -4,23 +4,23 @@
 //! found again at the next start.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use super::args::NodeArgs;
 use super::output::Printer;
 use super::ready;
 use super::signals::Interrupt;
 use super::{CliError, Exit, dev};
-use crate::config::{Begin, DataDir, Listen, NodeConfig, PEER_PORT, PeerConfig, Snapshots};
+use crate::config::{self, Begin, DataDir, Listen, NodeConfig, PEER_PORT, PeerConfig, Setting, Settings};
 use crate::node::Node;
 use crate::os::notify::{self, News};
 
-/// Where a node keeps its state unless it is told otherwise.
-const DATA_DIR: &str = "/var/lib/mesita";
-
 /// Runs the node until it is interrupted or fails.
-pub(super) async fn node(arguments: NodeArgs, printer: Printer) -> Result<Exit, CliError> {
-    let config = resolve(arguments)?;
+pub(super) async fn node(
+    arguments: NodeArgs,
+    settings: &Settings,
+    printer: Printer,
+) -> Result<Exit, CliError> {
+    let config = resolve(&arguments, settings)?;
     let mut interrupt = Interrupt::install()?;
     let mut node = Box::pin(Node::start(config)).await.map_err(|error| CliError::new(error.to_string()))?;
     let mut line = ready::line(&node);
@@ -73,35 +73,54 @@ fn announce(line: &serde_json::Value, printer: Printer) -> Result<(), CliError> 
     printer.data(&lines)
 }
 
-fn resolve(arguments: NodeArgs) -> Result<NodeConfig, CliError> {
-    let usage = |message: String| CliError::with(Exit::Usage, message);
-    let mut config = dev::resolve(&arguments.cluster)?;
-    config.data_dir = DataDir::At(arguments.cluster.data_dir.unwrap_or_else(|| PathBuf::from(DATA_DIR)));
+fn resolve(arguments: &NodeArgs, settings: &Settings) -> Result<NodeConfig, CliError> {
+    dev::warn_of_dns(arguments.dns_addr);
+    let mut config = dev::resolve(settings)?;
     config.tasks_outlive = true;
-    config.snapshots = Some(Snapshots::default());
-    let has = |role: &str| usize::from(arguments.roles.iter().any(|one| one == role));
-    (config.masters, config.agents) = (has("master"), has("agent"));
-    // A node is found where it was: a taken port is an error, not a reason for another.
-    for listen in [&mut config.master, &mut config.agent, &mut config.marathon] {
-        listen.required = true;
-    }
-    let begin = match (arguments.bootstrap, arguments.join) {
-        (true, _) => Begin::Bootstrap,
-        (false, Some(address)) => {
-            let token = match (arguments.token, arguments.token_file) {
-                (Some(token), _) => token,
-                (None, Some(path)) => std::fs::read_to_string(&path)
-                    .map_err(|error| usage(format!("--token-file {}: {error}", path.display())))?,
-                // One that has joined before needs none.
-                (None, None) => String::new(),
-            };
-            Begin::Join { address, token: token.trim().to_owned() }
-        }
-        (false, None) => Begin::Again,
-    };
-    let address = arguments.cluster.peer_addr;
-    let address = address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], PEER_PORT)));
+    let peer = settings.address(&config::PEER_ADDR);
+    let address = peer.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], PEER_PORT)));
+    let begin = begin(arguments, settings, &config.data_dir)?;
     let listen = Listen { address, required: true };
     config.peers = Some(PeerConfig { listen, advertise: config.advertise.clone(), begin });
     Ok(config)
+}
+
+/// How the node begins. One that has joined before needs no token any more: it is told where a master is.
+fn begin(arguments: &NodeArgs, settings: &Settings, data_dir: &DataDir) -> Result<Begin, CliError> {
+    let usage = |message: String| CliError::with(Exit::Usage, message);
+    let joins = settings.set(&config::JOIN_ADDR);
+    if arguments.bootstrap {
+        return match joins {
+            None => Ok(Begin::Bootstrap),
+            Some(Setting { value, source }) => Err(usage(format!(
+                "--bootstrap begins a new cluster, and {source} says to join the one of {value}"
+            ))
+            .hint("leave one of them away")),
+        };
+    }
+    let Some(address) = settings.text(&config::JOIN_ADDR) else { return Ok(Begin::Again) };
+    let file = settings.set(&config::JOIN_TOKEN_FILE);
+    let token = match (&arguments.token, file) {
+        (Some(token), _) => token.clone(),
+        (None, Some(Setting { value, source })) => match std::fs::read_to_string(value.to_string()) {
+            Ok(token) => token,
+            Err(_) if is_member(data_dir) => String::new(),
+            Err(error) => {
+                return Err(usage(format!("{source}: the join token {value} cannot be read: {error}")));
+            }
+        },
+        (None, None) if is_member(data_dir) => String::new(),
+        (None, None) => {
+            return Err(usage("joining needs a join token".to_owned())
+                .hint("give --token-file FILE, or set MESITA_JOIN_TOKEN"));
+        }
+    };
+    Ok(Begin::Join { address, token: token.trim().to_owned() })
+}
+
+fn is_member(data_dir: &DataDir) -> bool {
+    match data_dir {
+        DataDir::Ephemeral => false,
+        DataDir::At(path) => crate::node::is_member(path),
+    }
 }

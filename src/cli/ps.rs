@@ -2,9 +2,10 @@
 
 use serde_json::json;
 
-use super::args::{Format, Global, Ps};
+use super::args::{Format, Ps};
 use super::output::{Paint, Printer, Report, Table, Tint, ago};
 use super::services::{Health, Instance, Service, Services};
+use super::settings::Global;
 use super::signals::Interrupt;
 use super::target::Target;
 use super::{CliError, Exit};
@@ -23,7 +24,7 @@ pub(super) async fn ps(arguments: &Ps, global: &Global, target: &Target) -> Resu
         return Ok(instances(&services.instances(&service.id).await?, paint));
     }
     let list = services.list().await?;
-    if list.is_empty() && global.output == Format::Table && !global.json && !global.quiet {
+    if list.is_empty() && global.output == Format::Table && !global.quiet {
         Printer::new(global).note("no service is deployed; `mesita deploy FILE` adds one");
     }
     if !arguments.all {

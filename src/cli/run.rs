@@ -3,15 +3,17 @@
 
 use std::time::Duration;
 
-use super::args::{Format, Global, Run};
+use super::args::{Format, Run};
 use super::follow::{Follower, Stream};
 use super::output::Printer;
+use super::settings::Global;
 use super::signals::Interrupt;
 use super::target::Target;
 use super::{CliError, Exit, dev};
 use crate::api::v1::scheduler::{self, call, event};
 use crate::api::v1::{self, TaskState};
 use crate::client::{ApiError, SchedulerApi, SubscriptionStream};
+use crate::config::{For, Settings};
 use crate::node::Node;
 use crate::resources::Resources;
 
@@ -52,10 +54,10 @@ async fn cluster(global: &Global, printer: Printer) -> Result<(Target, Option<No
         Ok(_) => Ok((target, None)),
         Err(error) if global.addr.is_some() => Err(error.into()),
         Err(_) => {
-            if global.output == Format::Table && !global.json {
+            if global.output == Format::Table {
                 printer.note("no cluster answers; running in one of its own");
             }
-            let config = dev::resolve(&super::args::ClusterArgs::default())?.on_free_ports();
+            let config = dev::resolve(&Settings::none(For::Dev))?.on_free_ports();
             let node =
                 Box::pin(Node::start(config)).await.map_err(|error| CliError::new(error.to_string()))?;
             let first = node.addresses().master_urls().into_iter().next().unwrap_or_default();

@@ -104,6 +104,12 @@ pub(super) async fn begin(
     Ok(Beginning { credentials: Credentials::new(identity), named, is_first, directory })
 }
 
+/// Whether this data directory is one of a node that belongs to a cluster.
+#[must_use]
+pub fn is_member(data_dir: &Path) -> bool {
+    Identity::is_in(&data_dir.join("identity"))
+}
+
 pub(super) fn secrets(directory: &Path) -> PathBuf {
     directory.join("secrets")
 }

@@ -141,6 +141,7 @@ impl MasterRole {
         let mut master_config = master::core::Config::new(addresses.0);
         master_config.hostname = listen::advertised(config.advertise.as_deref(), addresses.0);
         master_config.agent_unreachable_after = config.agent_unreachable_after;
+        master_config.agent_reregister_timeout = config.agent_reregister_timeout;
         let master =
             master::run::Handle::start(&mut tasks, master_config, registry.clone(), Arc::clone(clock));
         let scheduler: Arc<dyn SchedulerApi> = Arc::clone(&master) as _;

@@ -26,6 +26,8 @@ mod visitor;
 #[cfg(feature = "tls")]
 mod wire;
 
+#[cfg(feature = "tls")]
+pub use identity::is_member;
 pub use listen::Addresses;
 #[cfg(feature = "tls")]
 pub use recovery::{Recovery, RecoveryError, expect_empty, restore};

@@ -5,7 +5,8 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use super::super::CliError;
-use super::super::args::{Format, Global};
+use super::super::args::Format;
+use super::super::settings::Global;
 use super::{Table, say};
 
 /// A result in every form.
@@ -49,12 +50,7 @@ pub(in crate::cli) struct Printer {
 impl Printer {
     /// The printer that the arguments ask for.
     pub(in crate::cli) fn new(global: &Global) -> Self {
-        let format = match global.output {
-            _ if global.quiet => Format::Name,
-            Format::Table if global.json => Format::Json,
-            format => format,
-        };
-        Self { format }
+        Self { format: if global.quiet { Format::Name } else { global.output } }
     }
 
     /// A printer for people, without arguments.

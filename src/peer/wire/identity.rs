@@ -60,6 +60,12 @@ impl Identity {
         Self::parse(&format!("{}\n{}\n{}\n", key.trim(), certificate.trim(), authority.trim()), now)
     }
 
+    /// Whether a directory holds one, readable or not.
+    #[must_use]
+    pub fn is_in(directory: &Path) -> bool {
+        directory.join(FILE).exists()
+    }
+
     /// Reads the identity of a directory; none if there is none. Blocks.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{ids, legacy};
 use crate::api::marathon::{App, Detail};
+use crate::base::nearest::nearest;
 
 /// What happens to keys that nobody knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -268,8 +269,7 @@ fn each(path: &str, list: Option<&Value>, known: &[&str]) -> Result<(), Unreadab
 
 fn unknown_in(path: &str, object: &Map<String, Value>, known: &[&str]) -> Result<(), Unreadable> {
     let Some(key) = object.keys().find(|key| !known.contains(&key.as_str())) else { return Ok(()) };
-    let nearest =
-        known.iter().min_by_key(|other| strsim::damerau_levenshtein(other, key)).copied().unwrap_or_default();
+    let nearest = nearest(key, known.iter().copied()).unwrap_or_default();
     Err(Unreadable::shape(format!("{path}/{key}"), format!("unknown key {key:?}; did you mean {nearest:?}?")))
 }
 

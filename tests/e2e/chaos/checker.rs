@@ -10,6 +10,9 @@ const SETTLED_WITHIN: Nanos = 30_000_000_000;
 /// than anybody is stopped.
 const WRITE_LIFE: Nanos = 60_000_000_000;
 
+/// A launch is noted so long after it was sent, at the most.
+const BEFORE_HEARD: Nanos = 5_000_000_000;
+
 /// What the run ended with.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct End {
@@ -249,14 +252,31 @@ fn wrong_ends(
 ) -> Vec<String> {
     let begun: BTreeMap<&str, Nanos> =
         evidence.starts.iter().map(|start| (start.task.as_str(), start.at)).collect();
+    let strikes: Vec<Nanos> = history
+        .iter()
+        .filter(|record| matches!(&record.event, Event::Fault { what } if what.starts_with("Kill")))
+        .map(|record| record.at)
+        .collect();
     let mut wrong = Vec::new();
     for record in history {
         let Event::Update { task, stage, state, .. } = &record.event else { continue };
         let was_killed = killed.contains(task.as_str());
         let is_short = launched.get(task.as_str()).is_some_and(|(_, short, _)| *short);
         let has_begun = begun.get(task.as_str()).is_some_and(|at| *at < record.at);
+        // Its agent was killed before the launch came to anything: it did not begin, and does not.
+        let was_nipped = state == "TASK_FAILED"
+            && !begun.contains_key(task.as_str())
+            && launched.get(task.as_str()).is_some_and(|(at, ..)| {
+                strikes
+                    .iter()
+                    .any(|strike| at.saturating_sub(BEFORE_HEARD) <= *strike && *strike <= record.at)
+            });
         let is_wrong = match stage {
-            Stage::Ended => !(is_short && state == "TASK_FINISHED" || was_killed && state == "TASK_KILLED"),
+            Stage::Ended => {
+                let is_as_wanted =
+                    is_short && state == "TASK_FINISHED" || was_killed && state == "TASK_KILLED";
+                !is_as_wanted && !was_nipped
+            }
             Stage::Absent | Stage::Unreachable => has_begun && !evidence.ends.contains(task) && !was_killed,
             _ => false,
         };

@@ -121,6 +121,13 @@ fn a_task_that_vanishes_or_is_killed_without_a_reason_is_found() {
     fine(&lives(&history(with_kill), &asked));
     let lost = [launched.clone(), vec![update("TASK_LOST", "")]].concat();
     says(&lives(&history(lost), &began), "TASK_LOST");
+    let strike = || Event::Fault { what: "KillLeader 0".to_owned() };
+    // Killed with its agent before it began, and only then.
+    let (nothing, failed) = (Evidence::default(), || update("TASK_FAILED", "1"));
+    fine(&lives(&history(vec![launch(true, Outcome::Done), strike(), failed()]), &nothing));
+    says(&lives(&history(vec![launch(true, Outcome::Done), failed()]), &nothing), "TASK_FAILED");
+    let begun = Evidence { ends: BTreeSet::from(["t".to_owned()]), ..vanished.clone() };
+    says(&lives(&history(vec![launch(true, Outcome::Done), strike(), failed()]), &begun), "TASK_FAILED");
     let failed = [launched, vec![killed(), update("TASK_FAILED", "2")]].concat();
     says(&lives(&history(failed), &asked), "TASK_FAILED");
     let short = vec![launch(true, Outcome::Done)];

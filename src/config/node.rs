@@ -1,5 +1,4 @@
-//! Typed configuration of a node: what its roles are, where they listen, what its agents have. A
-//! value of these types is complete and valid; reading flags and files is the command line's work.
+//! What a node is told: what its roles are, where they listen, what its agents have.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -87,6 +86,8 @@ pub struct NodeConfig {
     pub election_timeout: Duration,
     /// Silence after which an agent counts as lost.
     pub agent_unreachable_after: Duration,
+    /// How long agents have to come back after a fail-over while most of them are absent.
+    pub agent_reregister_timeout: Duration,
     /// How long tasks have to end by themselves when the node stops; zero: they are killed at once.
     pub stop_grace: Duration,
     /// Tasks go on when the node stops, and it finds them again when it starts; only with a data directory.
@@ -104,13 +105,6 @@ pub struct Snapshots {
     pub every: Duration,
     /// How many are kept, the newest ones.
     pub keep: usize,
-}
-
-impl Default for Snapshots {
-    /// Two days, hour by hour.
-    fn default() -> Self {
-        Self { every: Duration::from_secs(3_600), keep: 48 }
-    }
 }
 
 /// How a node that is a process of its own meets the others.
@@ -173,6 +167,7 @@ impl NodeConfig {
             run_id: None,
             election_timeout: Duration::from_secs(1),
             agent_unreachable_after: Duration::from_secs(10),
+            agent_reregister_timeout: Duration::from_secs(600),
             stop_grace: Duration::from_secs(10),
             tasks_outlive: false,
             snapshots: None,
