@@ -13,6 +13,9 @@ const WRITE_LIFE: Nanos = 60_000_000_000;
 /// A launch is noted so long after it was sent, at the most.
 const BEFORE_HEARD: Nanos = 5_000_000_000;
 
+/// A task that began so shortly before it was not wanted any more may be killed at once.
+const AT_ONCE: Nanos = 1_000_000_000;
+
 /// What the run ended with.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct End {
@@ -228,7 +231,9 @@ pub(crate) fn lives(history: &[Record], evidence: &Evidence) -> Vec<String> {
     for start in &evidence.starts {
         let task = start.task.as_str();
         let asked = evidence.terms.contains_key(task);
-        if !evidence.alive.contains(task) && !evidence.ends.contains(task) && !asked {
+        // One that begins when it is not wanted any more is killed before it can be asked.
+        let is_late = start.app.as_deref().is_some_and(|app| was_lowered(history, app, start.at));
+        if !evidence.alive.contains(task) && !evidence.ends.contains(task) && !asked && !is_late {
             wrong.push(format!("{task} runs no more, and nobody asked it to end"));
         }
         let is_short = launched.get(task).is_some_and(|(_, short, _)| *short);
@@ -241,6 +246,19 @@ pub(crate) fn lives(history: &[Record], evidence: &Evidence) -> Vec<String> {
     }
     wrong.extend(wrong_ends(history, evidence, &launched, &killed));
     wrong
+}
+
+/// Whether the last that was asked of an app before a time, or just after it, is to have fewer instances.
+fn was_lowered(history: &[Record], app: &str, at: Nanos) -> bool {
+    let (mut before, mut last) = (0, 0);
+    for record in history.iter().take_while(|record| record.at <= at + AT_ONCE) {
+        if let Event::Write { app: written, value, .. } = &record.event
+            && written == app
+        {
+            (before, last) = (last, value.unwrap_or(0));
+        }
+    }
+    last < before
 }
 
 /// News that a task has ended otherwise than it should.

@@ -138,6 +138,23 @@ fn a_task_that_vanishes_or_is_killed_without_a_reason_is_found() {
 }
 
 #[test]
+fn a_task_of_a_service_that_vanishes_is_found_unless_it_came_too_late() {
+    let created = || wrote(1, Some(1), Outcome::Done);
+    let deleted = || [created(), wrote(2, None, Outcome::Done)].concat();
+    let gone = |at: Nanos| Evidence { alive: BTreeSet::new(), ..running(vec![start("a0", Some("/a"), at)]) };
+    says(&lives(&history(created()), &gone(2)), "runs no more");
+    // It began long before anybody wanted fewer: it must have been asked.
+    says(
+        &lives(
+            &history([created(), vec![Event::Settled; 4], wrote(2, None, Outcome::Done)].concat()),
+            &gone(3),
+        ),
+        "runs no more",
+    );
+    fine(&lives(&history(deleted()), &gone(4)));
+}
+
+#[test]
 fn a_launch_that_nobody_hears_of_is_found() {
     let nothing = Evidence::default();
     let launched = vec![launch(false, Outcome::Done)];
