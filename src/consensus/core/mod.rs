@@ -19,4 +19,4 @@ mod tests;
 
 pub use driver::Consensus;
 pub use io::{Config, Effect, Fault, Input, Progress, Refusal, Role, Status};
-pub use records::{Boot, Records, RecoveredLog, Refuse, recover};
+pub use records::{Boot, Records, RecoveredLog, Refuse, SNAPSHOT, recover};
