@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::damage::{Copies, explain_store};
 use super::data::Data;
 use super::ports::PortBlock;
 use super::start::serve;
@@ -89,7 +90,11 @@ impl Agents {
         let tasks_outlive = self.tasks_outlive;
         let containerizers = containerizers(config, tasks_outlive, address, notes, events).await?;
         self.containerizers.extend(containerizers.values().cloned());
-        let store = environment.data.agent_store(index)?;
+        let root = environment.data.root().join(format!("agent-{index}"));
+        let store = environment.data.agent_store(index).map_err(|error| match error {
+            StartError::Store(error) => explain_store(error, &root, Copies::Agent),
+            other => other,
+        })?;
         let master = Arc::clone(&environment.master);
         let clock = Arc::clone(&environment.clock);
         let handle =

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, watch};
 
 use super::admin::Admin;
+use super::damage::{Copies, explain, explain_store};
 use super::data::Data;
 use super::leading::{Leading, Offered};
 use super::listen;
@@ -72,6 +74,18 @@ impl Environment {
         }
     }
 
+    /// The directory of one master.
+    fn root_of(&self, number: usize) -> PathBuf {
+        match self.neighbours {
+            Some(_) => self.data.of_master(number).root().to_owned(),
+            None => self.data.root().to_owned(),
+        }
+    }
+
+    fn copies(&self) -> Copies {
+        if self.config.peers.is_some() { Copies::Nodes } else { Copies::None }
+    }
+
     fn store(&self, number: usize) -> Result<Arc<dyn Store>, StartError> {
         let data = match self.neighbours {
             Some(_) => &self.data.of_master(number),
@@ -126,9 +140,14 @@ impl MasterRole {
         environment.bound.lock().unwrap_or_else(PoisonError::into_inner).insert(number, addresses);
         let Placed { registry_config, others, remote } = place(environment, number, addresses).await?;
         let (id, peer) = (registry_config.id, remote.address());
-        let store = environment.store(number)?;
+        let (root, copies) = (environment.root_of(number), environment.copies());
+        let store = environment.store(number).map_err(|error| match error {
+            StartError::Store(error) => explain_store(error, &root, copies),
+            other => other,
+        })?;
         let clock = &environment.clock;
-        let registry = Registry::start(&mut tasks, store, registry_config, others, Arc::clone(clock)).await?;
+        let registry = Registry::start(&mut tasks, store, registry_config, others, Arc::clone(clock)).await;
+        let registry = registry.map_err(|error| explain(error, &root, copies))?;
 
         if let Some(settings) = config.snapshots.filter(|_| !environment.data.is_ephemeral()) {
             let directory = environment.data.root().join("snapshots");

@@ -6,6 +6,7 @@
 
 mod admin;
 mod agents;
+mod damage;
 mod data;
 #[cfg(feature = "tls")]
 mod desk;

@@ -55,6 +55,14 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// What a store holds cannot be trusted.
+    #[error("{what}. {remedy}")]
+    Damaged {
+        /// What is damaged.
+        what: String,
+        /// How to go on.
+        remedy: String,
+    },
     /// A store refused to open.
     #[error(transparent)]
     Store(#[from] StoreError),

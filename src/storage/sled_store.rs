@@ -2,33 +2,29 @@
 //!
 //! sled's own `flush` does not survive a power cut, it opens silently with holes after corruption,
 //! and it keeps large values in files that it never syncs. Hence: a commit also syncs sled's file,
-//! every value carries a checksum over key and content, and values are cut into small pieces.
+//! every value carries a checksum ([`super::pieces`]), a sum over all of them tells whether they belong
+//! together ([`super::mark`]), and large values have files of their own ([`super::file`]).
 //!
-//! A value under `key` is stored as pieces under `key ++ piece number (u16)`, each with the layout
-//! `format (1) | number of pieces (2) | content | CRC32C (4)`.
+//! Opening is strict: what a single commit left is read, or nothing.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::store::MAX_KEY;
-use super::{Batch, Change, Pair, Store, StoreError};
+use super::faults::Due;
+use super::file::{self, Reference};
+use super::mark::{Ledger, Mark, Witness};
+use super::open;
+use super::pieces::{Piece, Unreadable, checksum_of, cut, decode, piece_key, reference, split_key};
+use super::store::{OWN, check_key};
+use super::wreck::{Wreck, image};
+use super::{Batch, Change, Faults, Pair, Store, StoreError};
 
-/// Content of a piece in bytes: sixteen of them on a page stay far below sled's limit for blobs.
-const PIECE: usize = 4_000;
-/// Layout of a piece.
-const FORMAT: u8 = 1;
-/// Attempts to get the lock of a store that was just closed.
-const LOCK_TRIES: u32 = 200;
-/// Pause between two attempts.
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
-/// sled's page cache in bytes.
-const CACHE: u64 = 32 * 1024 * 1024;
-
-/// How many pieces a value has, and those that were found.
-type Pieces = (u16, Vec<(u16, Vec<u8>)>);
+/// Key of the mark.
+pub(super) const MARK: &[u8] = &[OWN, b'm', b'a', b'r', b'k'];
 
 /// A sled database in a directory of its own.
 pub struct SledStore {
@@ -36,10 +32,50 @@ pub struct SledStore {
     db: sled::Db,
     /// Our handle of sled's file, for syncing.
     file: File,
+    witness: Witness,
+    inner: Mutex<Inner>,
     /// A commit failed: nothing more is done.
     broken: AtomicBool,
+    name: String,
+    faults: Faults,
+    /// Behind the database: it has the last word.
+    wreck: Wreck,
     /// Held as long as the store is open.
     _lock: File,
+}
+
+#[derive(Debug)]
+struct Inner {
+    ledger: Ledger,
+    /// Of the last file of a value.
+    file_number: u64,
+}
+
+/// Why a commit failed.
+enum Problem {
+    Io(io::Error),
+    Other(String),
+}
+
+impl From<io::Error> for Problem {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<sled::Error> for Problem {
+    fn from(error: sled::Error) -> Self {
+        match error {
+            sled::Error::Io(error) => Self::Io(error),
+            error => Self::Other(error.to_string()),
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Self::Other(error.to_string())
+    }
 }
 
 impl SledStore {
@@ -48,97 +84,80 @@ impl SledStore {
     /// Blocks for up to two seconds while a store that was just closed lets its lock go.
     ///
     /// # Errors
-    /// `Locked` when another process has it open, `Damaged` when it cannot be read, `Failed` when the
-    /// disk refuses.
+    /// `Locked` when another process has it open, `Damaged` when what is there is not what the last commit
+    /// left, `Newer` when a later version wrote it, `Failed` when the disk refuses.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let failed = |what: &str, error: &dyn std::fmt::Display| {
-            StoreError::Failed(format!("{what} in {}: {error}", path.display()))
-        };
-        let lock =
-            File::create(path.join("lock")).map_err(|error| failed("cannot create a lock file", &error))?;
-        let mut tries = 0;
-        loop {
-            match lock.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) if tries < LOCK_TRIES => {
-                    tries += 1;
-                    std::thread::park_timeout(LOCK_PAUSE);
-                }
-                Err(TryLockError::WouldBlock) => return Err(locked(path)),
-                Err(TryLockError::Error(error)) => return Err(failed("cannot lock", &error)),
-            }
-        }
-        remove_unfinished_snapshots(path).map_err(|error| failed("cannot tidy up", &error))?;
-        let db = match open_sled(path) {
-            Err(sled::Error::Corruption { .. }) => {
-                set_snapshots_aside(path)
-                    .map_err(|error| failed("cannot set sled's snapshots aside", &error))?;
-                open_sled(path)
-            }
-            opened => opened,
-        };
-        let db = db.map_err(|error| match error {
-            sled::Error::Io(error) if error.kind() == std::io::ErrorKind::WouldBlock => locked(path),
-            sled::Error::Io(error) => failed("cannot open the store", &error),
-            error => StoreError::Damaged(format!(
-                "the store in {} cannot be read ({error}). Restore the directory from a backup, or remove it and join again as a new member",
-                path.display()
-            )),
-        })?;
-        let file =
-            File::open(path.join("db")).map_err(|error| failed("cannot open the data file", &error))?;
-        // The directory entry of a new file must be durable, too.
-        File::open(path)
-            .and_then(|folder| folder.sync_all())
-            .map_err(|error| failed("cannot sync", &error))?;
-        Ok(Self { path: path.to_owned(), db, file, broken: AtomicBool::new(false), _lock: lock })
+        Self::open_with(path, "", Faults::default())
     }
 
-    fn apply(&self, batch: Batch) -> Result<(), String> {
-        let mut pieces = sled::Batch::default();
+    /// The same on a disk with faults, which know the store by this name.
+    ///
+    /// # Errors
+    /// As [`SledStore::open`].
+    pub fn open_with(path: &Path, name: &str, faults: Faults) -> Result<Self, StoreError> {
+        let opened = open::open(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            db: opened.db,
+            file: opened.file,
+            witness: opened.witness,
+            inner: Mutex::new(Inner { ledger: opened.ledger, file_number: opened.file_number }),
+            broken: AtomicBool::new(false),
+            name: name.to_owned(),
+            faults,
+            wreck: Wreck::new(path),
+            _lock: opened.lock,
+        })
+    }
+
+    /// Bytes of everything that the store keeps on disk.
+    ///
+    /// # Errors
+    /// The disk cannot be read.
+    pub fn size_on_disk(&self) -> Result<u64, StoreError> {
+        self.db.size_on_disk().map_err(|error| StoreError::Failed(error.to_string()))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn apply(&self, batch: Batch) -> Result<(), Problem> {
+        let due = self.faults.of_commit(&self.name);
+        let before = if due.damages() { image(&self.path)? } else { Vec::new() };
+        due.write()?;
+        let mut inner = self.inner();
+        let (mut pieces, mut replaced) = (sled::Batch::default(), Vec::new());
         for change in batch.changes {
-            let (key, value) = match change {
-                Change::Put(key, value) => (key, Some(value)),
-                Change::Delete(key) => (key, None),
-            };
-            if key.len() > MAX_KEY {
-                return Err(format!("a key of {} bytes is too long", key.len()));
+            match change {
+                Change::Put(key, value) => {
+                    check_key(&key)?;
+                    let new = cut(&key, &value)?.into_iter().map(|(number, bytes)| (number, bytes, None));
+                    inner.replace(&key, new.collect(), &mut pieces, &mut replaced);
+                }
+                Change::PutFile(key, value) => {
+                    check_key(&key)?;
+                    let at = inner.write_file(&self.path, &key, &value, &due)?;
+                    let piece = (0, reference(&key, &at.to_bytes()), Some(at.name));
+                    inner.replace(&key, vec![piece], &mut pieces, &mut replaced);
+                }
+                Change::Delete(key) => inner.replace(&key, Vec::new(), &mut pieces, &mut replaced),
             }
-            let count = value.as_deref().map_or(Ok(0), |value| self.put(&mut pieces, &key, value))?;
-            self.remove_pieces(&mut pieces, &key, count)?;
         }
-        self.db.apply_batch(pieces).map_err(|error| error.to_string())?;
-        self.db.flush().map_err(|error| error.to_string())?;
-        self.file.sync_data().map_err(|error| error.to_string())
-    }
-
-    /// Adds the pieces of a value; answers how many there are.
-    fn put(&self, pieces: &mut sled::Batch, key: &[u8], value: &[u8]) -> Result<u16, String> {
-        let chunks: Vec<&[u8]> = if value.is_empty() { vec![value] } else { value.chunks(PIECE).collect() };
-        let count = u16::try_from(chunks.len())
-            .map_err(|_| format!("a value of {} bytes is too long", value.len()))?;
-        for (number, chunk) in (0..count).zip(chunks) {
-            pieces.insert(piece_key(key, number), encode(key, number, count, chunk));
-        }
-        Ok(count)
-    }
-
-    /// Removes what an earlier, longer value left from piece `from` on.
-    fn remove_pieces(&self, pieces: &mut sled::Batch, key: &[u8], from: u16) -> Result<(), String> {
-        let mut number = from;
-        while self.db.contains_key(piece_key(key, number)).map_err(|error| error.to_string())? {
-            pieces.remove(piece_key(key, number));
-            number += 1;
+        inner.ledger.commits += 1;
+        let mark = inner.ledger.mark();
+        pieces.insert(piece_key(MARK, 0), mark_piece(mark)?);
+        self.db.apply_batch(pieces)?;
+        self.db.flush()?;
+        self.wreck.damage(&due, &before)?;
+        due.sync()?;
+        self.file.sync_data()?;
+        self.witness.write(mark)?;
+        for name in replaced {
+            // What stays is removed at the next start.
+            drop(std::fs::remove_file(self.path.join(name)));
         }
         Ok(())
-    }
-
-    fn damaged(&self, key: &[u8]) -> StoreError {
-        StoreError::Damaged(format!(
-            "the record {:?} in {} is damaged. Restore the directory from a backup, or remove it and join again as a new member",
-            String::from_utf8_lossy(key),
-            self.path.display()
-        ))
     }
 
     fn refuse_if_broken(&self) -> Result<(), StoreError> {
@@ -150,120 +169,146 @@ impl SledStore {
         }
         Ok(())
     }
+
+    fn failed(&self, problem: Problem) -> StoreError {
+        let path = self.path.display();
+        StoreError::Failed(match problem {
+            Problem::Io(error) if is_full(&error) => {
+                format!("the disk of {path} is full. Make room on it, then start again")
+            }
+            Problem::Io(error) => {
+                format!("writing to {path} failed: {error}. Look at the disk, then start again")
+            }
+            Problem::Other(problem) => format!("writing to {path} failed: {problem}. Start again"),
+        })
+    }
+
+    /// One value of its pieces.
+    fn value(&self, key: &[u8], found: Found) -> Result<Vec<u8>, StoreError> {
+        match found {
+            Found::Pieces(count, mut pieces) => {
+                pieces.sort_unstable_by_key(|(number, _)| *number);
+                if !pieces.iter().map(|(number, _)| *number).eq(0..count) {
+                    return Err(damaged(&self.path, key, &Unreadable::Damaged));
+                }
+                Ok(pieces.into_iter().flat_map(|(_, content)| content).collect())
+            }
+            Found::File(at) => {
+                let file = self.path.join(&at.name);
+                let read = at.read(&self.path).map_err(|error| {
+                    StoreError::Damaged(format!("the file {} cannot be read: {error}", file.display()))
+                })?;
+                read.ok_or_else(|| {
+                    StoreError::Damaged(format!(
+                        "the file {} is damaged: it is not what was written",
+                        file.display()
+                    ))
+                })
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// Puts the new pieces of a key in place of all that it has.
+    fn replace(
+        &mut self,
+        key: &[u8],
+        new: Vec<(u16, Vec<u8>, Option<String>)>,
+        pieces: &mut sled::Batch,
+        replaced: &mut Vec<String>,
+    ) {
+        let mut next = 0;
+        for (number, bytes, file) in new {
+            let stored = piece_key(key, number);
+            replaced.extend(self.ledger.put(stored.clone(), checksum_of(&bytes), file));
+            pieces.insert(stored, bytes);
+            next = number + 1;
+        }
+        // What an earlier, longer value left.
+        while self.ledger.has(&piece_key(key, next)) {
+            let stored = piece_key(key, next);
+            replaced.extend(self.ledger.remove(&stored));
+            pieces.remove(stored);
+            next += 1;
+        }
+    }
+
+    fn write_file(&mut self, directory: &Path, key: &[u8], value: &[u8], due: &Due) -> io::Result<Reference> {
+        self.file_number += 1;
+        let name = file::name(key, self.file_number);
+        file::write(directory, name, value, |file| due.sync().and_then(|()| file.sync_all()))
+    }
+}
+
+/// What was found of one value.
+enum Found {
+    /// How many pieces it has, and those that were found.
+    Pieces(u16, Vec<(u16, Vec<u8>)>),
+    File(Reference),
 }
 
 impl Store for SledStore {
     fn scan(&self, prefix: &[u8]) -> Result<Vec<Pair>, StoreError> {
         self.refuse_if_broken()?;
-        let mut values: BTreeMap<Vec<u8>, Pieces> = BTreeMap::new();
+        let mut values: BTreeMap<Vec<u8>, Found> = BTreeMap::new();
         for item in self.db.scan_prefix(prefix) {
             let (stored, bytes) = item.map_err(|error| StoreError::Damaged(error.to_string()))?;
-            let Some((key, number)) = split_key(&stored).filter(|(key, _)| key.starts_with(prefix)) else {
+            let Some((key, number)) = split_key(&stored) else { continue };
+            if !key.starts_with(prefix) || key.first() == Some(&OWN) {
                 continue;
-            };
-            let (count, content) = decode(key, number, &bytes).ok_or_else(|| self.damaged(key))?;
-            let value = values.entry(key.to_vec()).or_insert_with(|| (count, Vec::new()));
-            value.1.push((number, content.to_vec()));
-        }
-        let mut pairs = Vec::with_capacity(values.len());
-        for (key, (count, mut pieces)) in values {
-            pieces.sort_unstable_by_key(|(number, _)| *number);
-            if !pieces.iter().map(|(number, _)| *number).eq(0..count) {
-                return Err(self.damaged(&key));
             }
-            pairs.push((key, pieces.into_iter().flat_map(|(_, content)| content).collect()));
+            let piece = decode(key, number, &bytes).map_err(|problem| damaged(&self.path, key, &problem))?;
+            match (piece, values.get_mut(key)) {
+                (Piece::Content(_, content), Some(Found::Pieces(_, pieces))) => {
+                    pieces.push((number, content.to_vec()));
+                }
+                (Piece::Content(count, content), None) => {
+                    values.insert(key.to_vec(), Found::Pieces(count, vec![(number, content.to_vec())]));
+                }
+                (Piece::Reference(content), None) => {
+                    let at = Reference::from_bytes(content)
+                        .ok_or_else(|| damaged(&self.path, key, &Unreadable::Newer))?;
+                    values.insert(key.to_vec(), Found::File(at));
+                }
+                _ => return Err(damaged(&self.path, key, &Unreadable::Damaged)),
+            }
         }
-        Ok(pairs)
+        let read = |(key, found): (Vec<u8>, Found)| Ok((key.clone(), self.value(&key, found)?));
+        values.into_iter().map(read).collect()
     }
 
     fn commit(&self, batch: Batch) -> Result<(), StoreError> {
         self.refuse_if_broken()?;
         self.apply(batch).map_err(|problem| {
             self.broken.store(true, Ordering::SeqCst);
-            StoreError::Failed(format!(
-                "writing to {} failed: {problem}. Make room or replace the disk, then start again",
-                self.path.display()
-            ))
+            self.failed(problem)
         })
     }
 }
 
-fn locked(path: &Path) -> StoreError {
-    StoreError::Locked(format!(
-        "the data in {} is in use by another process. Stop that one, or choose another directory with --data-dir",
-        path.display()
-    ))
-}
-
-fn open_sled(path: &Path) -> Result<sled::Db, sled::Error> {
-    sled::Config::new()
-        .path(path)
-        .cache_capacity(CACHE)
-        .mode(sled::Mode::HighThroughput)
-        .flush_every_ms(Some(500))
-        .open()
-}
-
-/// A snapshot that was being written at a crash would be taken for a whole one.
-fn remove_unfinished_snapshots(path: &Path) -> std::io::Result<()> {
-    for name in snapshot_files(path)? {
-        if name.extension().is_some_and(|extension| extension == "generating") {
-            fs::remove_file(name)?;
-        }
+impl Drop for SledStore {
+    fn drop(&mut self) {
+        // What the copy tells is true without this, too; it would only be older after a power cut.
+        drop(self.witness.sync());
     }
-    Ok(())
 }
 
-/// Without its snapshots sled reads the whole log again.
-fn set_snapshots_aside(path: &Path) -> std::io::Result<()> {
-    let aside = path.join("damaged-snapshots");
-    fs::create_dir_all(&aside)?;
-    for name in snapshot_files(path)? {
-        if let Some(file) = name.file_name() {
-            fs::rename(&name, aside.join(file))?;
-        }
+/// The mark as a piece.
+pub(super) fn mark_piece(mark: Mark) -> Result<Vec<u8>, StoreError> {
+    Ok(cut(MARK, &mark.to_bytes())?.into_iter().flat_map(|(_, bytes)| bytes).collect())
+}
+
+pub(super) fn damaged(path: &Path, key: &[u8], problem: &Unreadable) -> StoreError {
+    let (key, path) = (String::from_utf8_lossy(key).escape_debug().to_string(), path.display());
+    match problem {
+        Unreadable::Damaged => StoreError::Damaged(format!("the record {key:?} in {path} is damaged")),
+        Unreadable::Newer => StoreError::Newer(format!(
+            "a later version wrote the record {key:?} in {path}: upgrade this node"
+        )),
     }
-    Ok(())
 }
 
-fn snapshot_files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(path)? {
-        let name = entry?.path();
-        if name.file_name().is_some_and(|file| file.to_string_lossy().starts_with("snap.")) {
-            files.push(name);
-        }
-    }
-    Ok(files)
-}
-
-fn piece_key(key: &[u8], number: u16) -> Vec<u8> {
-    [key, &number.to_be_bytes()].concat()
-}
-
-fn split_key(stored: &[u8]) -> Option<(&[u8], u16)> {
-    let (key, number) = stored.split_last_chunk::<2>()?;
-    Some((key, u16::from_be_bytes(*number)))
-}
-
-fn checksum(key: &[u8], number: u16, head: &[u8]) -> [u8; 4] {
-    let sum = crc32c::crc32c_append(crc32c::crc32c_append(crc32c::crc32c(key), &number.to_be_bytes()), head);
-    sum.to_be_bytes()
-}
-
-fn encode(key: &[u8], number: u16, count: u16, content: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![FORMAT];
-    bytes.extend_from_slice(&count.to_be_bytes());
-    bytes.extend_from_slice(content);
-    let sum = checksum(key, number, &bytes);
-    bytes.extend_from_slice(&sum);
-    bytes
-}
-
-/// Number of pieces and content, if the checksum is right.
-fn decode<'a>(key: &[u8], number: u16, bytes: &'a [u8]) -> Option<(u16, &'a [u8])> {
-    let (head, sum) = bytes.split_last_chunk::<4>()?;
-    let (&format, rest) = head.split_first()?;
-    let (count, content) = rest.split_first_chunk::<2>()?;
-    (format == FORMAT && checksum(key, number, head) == *sum).then(|| (u16::from_be_bytes(*count), content))
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

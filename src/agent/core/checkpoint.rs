@@ -147,6 +147,11 @@ fn part(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
 }
 
+/// Whether a later version wrote a value.
+pub(super) fn is_newer(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|version| *version > VERSION)
+}
+
 pub(super) fn read<M: Message + Default>(bytes: &[u8]) -> Option<M> {
     let (version, rest) = bytes.split_first()?;
     if *version == VERSION { M::decode(rest).ok() } else { None }

@@ -24,6 +24,12 @@ impl Agent {
             pairs.iter().map(|(key, value)| (key.as_slice(), value.as_slice())).collect();
         let damaged =
             |key: &[u8]| format!("the checkpoint {:?} cannot be read", String::from_utf8_lossy(key));
+        if let Some((key, _)) = pairs.iter().find(|(_, value)| checkpoint::is_newer(value)) {
+            return Err(format!(
+                "a later version wrote the checkpoint {:?}: upgrade this node",
+                String::from_utf8_lossy(key)
+            ));
+        }
         let below = |prefix: &'static [u8]| values.iter().filter(move |(key, _)| key.starts_with(prefix));
         if let Some(value) = values.get(checkpoint::AGENT) {
             let id: v1::AgentId = checkpoint::read(value).ok_or_else(|| damaged(checkpoint::AGENT))?;

@@ -450,13 +450,13 @@ impl Consensus {
 
 /// The log of a new cluster, the same for each of its voters; without any, the log of a member that waits
 /// to be sent one.
-fn first_log(voters: &[u64]) -> Log {
+pub(super) fn first_log(voters: &[u64]) -> Log {
     if voters.is_empty() {
         return Log::default();
     }
-    let mut log = Log { cut: (1, 1), snapshot: (1, 1), ..Log::default() };
+    let first = (records::FIRST, 1);
+    let mut log = Log { cut: first, snapshot: first, ..Log::default() };
     log.conf_state = ConfState { voters: voters.to_vec(), ..ConfState::default() };
-    log.hard_state.term = 1;
-    log.hard_state.commit = 1;
+    (log.hard_state.commit, log.hard_state.term) = first;
     log
 }

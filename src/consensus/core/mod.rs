@@ -21,4 +21,4 @@ mod tests;
 pub use driver::Consensus;
 pub use io::{Config, Effect, Fault, Input, Progress, Refusal, Role, Status};
 pub use offline::{Held, begin_with, held};
-pub use records::{Boot, Records, RecoveredLog, Refuse, recover};
+pub use records::{Boot, Records, RecoveredLog, Refuse, SNAPSHOT, recover};

@@ -52,7 +52,7 @@ pub fn begin_with(voter: u64, index: u64, term: u64, data: &[u8]) -> Result<Reco
     (log.hard_state.commit, log.hard_state.term) = (index, term);
     let meta = records::meta_record(&log).map_err(|error| Refuse {
         what: format!("the head record of the log cannot be written: {error}"),
-        remedy: "Report this with the output of mesita version".to_owned(),
+        is_newer: false,
     })?;
     Ok(vec![meta, records::snapshot_record(data)])
 }

@@ -1,4 +1,4 @@
-//! What lies on disk: `meta` (hard state, configuration, where snapshot and log begin), `snapshot`,
+//! What lies on disk: `meta` (hard state, configuration, where snapshot and log begin), [`SNAPSHOT`],
 //! and one record for each entry under `log/<index>`. The store guards each record by a checksum;
 //! [`recover`] checks what no single record can show.
 
@@ -10,8 +10,11 @@ use super::log::Log;
 /// Layout of the records.
 const FORMAT: u8 = 1;
 const META: &[u8] = b"meta";
-const SNAPSHOT: &[u8] = b"snapshot";
+/// Key of the snapshot's data, which may be large: it is replaced as a whole.
+pub const SNAPSHOT: &[u8] = b"snapshot";
 const LOG: &[u8] = b"log/";
+/// Where the log of a new cluster begins: there is no data up to here.
+pub(super) const FIRST: u64 = 1;
 
 /// Changes to the records, in order. `None` removes.
 pub type Records = Vec<(Vec<u8>, Option<Vec<u8>>)>;
@@ -34,20 +37,32 @@ pub enum Boot {
 #[derive(Debug)]
 pub struct RecoveredLog(pub(super) Box<Log>);
 
-/// Why a store cannot be trusted.
+/// Why a store cannot be trusted: a member that went on from it might vote twice, or lose what was
+/// committed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what}. {remedy}")]
+#[error("{what}")]
 pub struct Refuse {
     /// What is wrong.
     pub what: String,
-    /// What can be done.
-    pub remedy: String,
+    /// Nothing is: a later version wrote it.
+    pub is_newer: bool,
 }
 
 fn refuse<T>(what: impl Into<String>) -> Result<T, Refuse> {
-    let remedy =
-        "Restore the data directory from a backup, or remove it and join again as a new member".to_owned();
-    Err(Refuse { what: what.into(), remedy })
+    Err(Refuse { what: what.into(), is_newer: false })
+}
+
+/// Refuses a record of a later layout.
+fn check_format(what: &str, value: &[u8]) -> Result<(), Refuse> {
+    match value.first() {
+        Some(&format) if format > FORMAT => Err(Refuse {
+            what: format!(
+                "{what} has format {format}, this version knows formats up to {FORMAT}: upgrade this node"
+            ),
+            is_newer: true,
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// A record of one entry.
@@ -94,13 +109,12 @@ pub fn recover(pairs: &[(Vec<u8>, Vec<u8>)]) -> Result<Boot, Refuse> {
             refuse("the log has entries but no head record")
         };
     };
-    let mut log = match read_meta(meta) {
-        Some(log) => log,
-        None => {
-            return refuse("the head record of the log cannot be read (or was written by a later version)");
-        }
+    check_format("the head record of the log", meta)?;
+    let Some(mut log) = read_meta(meta) else {
+        return refuse("the head record of the log cannot be read");
     };
     for (key, value) in pairs.iter().filter(|(key, _)| key.starts_with(LOG)) {
+        check_format("an entry of the log", value)?;
         let entry = match read_entry(value) {
             Some(entry) if *key == log_key(entry.index) => entry,
             _ => return refuse("an entry of the log cannot be read"),
@@ -128,8 +142,19 @@ pub fn recover(pairs: &[(Vec<u8>, Vec<u8>)]) -> Result<Boot, Refuse> {
     if log.cut.0 > log.snapshot.0 {
         return refuse("entries were removed that no snapshot covers");
     }
+    let term = log.entries.back().map_or(log.cut.1, |entry| entry.term);
+    if log.hard_state.term < term {
+        return refuse(format!(
+            "the log has entries of term {term}, but its head record knows only term {}: a vote may be lost",
+            log.hard_state.term
+        ));
+    }
+    let snapshot = match find(SNAPSHOT) {
+        Some(data) => data.to_vec(),
+        None if log.snapshot.0 <= FIRST => Vec::new(),
+        None => return refuse(format!("the snapshot of entry {} is missing", log.snapshot.0)),
+    };
     log.hard_state.commit = committed;
-    let snapshot = find(SNAPSHOT).unwrap_or_default().to_vec();
     log.snapshot_data = snapshot.clone().into();
     Ok(Boot::Log { snapshot, log: RecoveredLog(Box::new(log)) })
 }

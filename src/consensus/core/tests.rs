@@ -224,9 +224,36 @@ fn a_log_that_cannot_be_trusted_is_refused() {
     assert!(without(logs[logs.len() - 1]).contains("ends at"));
     let head = whole.iter().position(|(key, _)| key == b"meta").expect("a head");
     assert!(without(head).contains("no head"));
-    let mut later = whole.clone();
-    later[head].1[0] = 99;
-    assert!(recover(&later).expect_err("refused").what.contains("later version"));
+    // An older head: what it voted since then is not known.
+    let mut older = whole.clone();
+    older[head].1 = first_head();
+    assert!(recover(&older).expect_err("refused").what.contains("vote"));
+    for at in [head, logs[3]] {
+        let mut later = whole.clone();
+        later[at].1[0] = 99;
+        let refusal = recover(&later).expect_err("refused");
+        assert!(refusal.is_newer && refusal.what.contains("upgrade this node"), "{refusal}");
+    }
+}
+
+/// The first head record of a new log, before its member voted for itself.
+fn first_head() -> Vec<u8> {
+    let log = super::driver::first_log(&[1]);
+    super::records::meta_record(&log).expect("encoded").1.expect("a value")
+}
+
+#[test]
+fn a_lost_snapshot_is_noticed() {
+    let mut member = Member::boot(Disk::default());
+    member.settle();
+    for id in 0..5_000_u64 {
+        member.handle(vec![Input::Propose { id, data: b"x".to_vec() }]);
+        member.settle();
+    }
+    let mut pairs = member.disk.pairs();
+    assert!(recover(&pairs).is_ok());
+    pairs.retain(|(key, _)| key != super::SNAPSHOT);
+    assert!(recover(&pairs).expect_err("refused").what.contains("snapshot"));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::handle::{
 use crate::base::clock::sleep_until;
 use crate::base::id::NodeId;
 use crate::base::spawn::{Fatal, Shutdown, Tasks};
-use crate::consensus::core::{Boot, Consensus, Effect, Input, Refusal, Role, recover};
+use crate::consensus::core::{Boot, Consensus, Effect, Input, Refusal, Role, SNAPSHOT, recover};
 use crate::peer::{Event, Frame, Network};
 use crate::storage::{Batch, Persisted, Store, StoreError, Writer};
 
@@ -249,6 +249,7 @@ impl<M: Machine> Member<M> {
         let mut batch = Batch::default();
         for (key, value) in records {
             match value {
+                Some(value) if key == SNAPSHOT => batch.put_file(key, value),
                 Some(value) => batch.put(key, value),
                 None => batch.delete(key),
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::handle::RegistryError;
 use crate::base::id::NodeId;
 use crate::base::time::Timestamp;
-use crate::consensus::core::{begin_with, held};
+use crate::consensus::core::{SNAPSHOT, begin_with, held};
 use crate::consensus::run::MemberError;
 use crate::registry::core::{Command, State};
 use crate::storage::{Batch, Store};
@@ -60,7 +60,11 @@ pub fn begin(
     let mut batch = Batch::default();
     for (key, value) in records {
         if let Some(value) = value {
-            batch.put(key, value);
+            if key == SNAPSHOT {
+                batch.put_file(key, value);
+            } else {
+                batch.put(key, value);
+            }
         }
     }
     store.commit(batch).map_err(MemberError::from)?;
