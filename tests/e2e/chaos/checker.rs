@@ -16,6 +16,9 @@ const BEFORE_HEARD: Nanos = 5_000_000_000;
 /// A task that began so shortly before it was not wanted any more may be killed at once.
 const AT_ONCE: Nanos = 1_000_000_000;
 
+/// A task begins at most so long after it was taken on: its agent may be stopped for a while.
+const LATE: Nanos = 10_000_000_000;
+
 /// What the run ended with.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct End {
@@ -248,17 +251,17 @@ pub(crate) fn lives(history: &[Record], evidence: &Evidence) -> Vec<String> {
     wrong
 }
 
-/// Whether the last that was asked of an app before a time, or just after it, is to have fewer instances.
+/// Whether fewer instances of an app were asked for around a time: what begins then may not be wanted any
+/// more, and be killed before it is asked.
 fn was_lowered(history: &[Record], app: &str, at: Nanos) -> bool {
-    let (mut before, mut last) = (0, 0);
-    for record in history.iter().take_while(|record| record.at <= at + AT_ONCE) {
-        if let Event::Write { app: written, value, .. } = &record.event
-            && written == app
-        {
-            (before, last) = (last, value.unwrap_or(0));
+    let mut last = 0;
+    history.iter().take_while(|record| record.at <= at + AT_ONCE).any(|record| match &record.event {
+        Event::Write { app: written, value, .. } if written == app => {
+            let before = std::mem::replace(&mut last, value.unwrap_or(0));
+            last < before && record.at + LATE >= at
         }
-    }
-    last < before
+        _ => false,
+    })
 }
 
 /// News that a task has ended otherwise than it should.
