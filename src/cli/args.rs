@@ -246,6 +246,9 @@ pub(super) struct NodeArgs {
     pub(super) token: Option<String>,
     #[command(flatten)]
     pub(super) flags: Flags<OfNode>,
+    /// Faults that a test of mesita itself asks for.
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub(super) fault: Option<PathBuf>,
     /// DNS; not built yet, so nothing listens there.
     #[arg(long, value_name = "HOST:PORT")]
     pub(super) dns_addr: Option<SocketAddr>,

@@ -77,6 +77,11 @@ fn resolve(arguments: &NodeArgs, settings: &Settings) -> Result<NodeConfig, CliE
     dev::warn_of_dns(arguments.dns_addr);
     let mut config = dev::resolve(settings)?;
     config.tasks_outlive = true;
+    config.fault.clone_from(&arguments.fault);
+    if config.fault.is_some() && !settings.switch(&config::INSECURE) {
+        return Err(CliError::with(Exit::Usage, "--fault damages this node on purpose")
+            .hint("it is for tests of mesita itself; they add --insecure"));
+    }
     let peer = settings.address(&config::PEER_ADDR);
     let address = peer.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], PEER_PORT)));
     let begin = begin(arguments, settings, &config.data_dir)?;

@@ -92,6 +92,8 @@ pub struct NodeConfig {
     pub stop_grace: Duration,
     /// Tasks go on when the node stops, and it finds them again when it starts; only with a data directory.
     pub tasks_outlive: bool,
+    /// File with faults that are wanted, for tests of mesita itself.
+    pub fault: Option<PathBuf>,
     /// Snapshots that a master writes into its data directory; none: it writes none.
     pub snapshots: Option<Snapshots>,
     /// How long stopping may take before what still runs is abandoned.
@@ -170,6 +172,7 @@ impl NodeConfig {
             agent_reregister_timeout: Duration::from_secs(600),
             stop_grace: Duration::from_secs(10),
             tasks_outlive: false,
+            fault: None,
             snapshots: None,
             stop_deadline: Duration::from_secs(30),
         }

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::StartError;
 use crate::config::DataDir;
-use crate::storage::{MemoryStore, SledStore, Store};
+use crate::storage::{Faults, MemoryStore, SledStore, Store};
 
 /// Directory of a registry.
 const REGISTRY: &str = "registry";
@@ -26,13 +26,15 @@ const MASTER: &str = "master-";
 pub(super) struct Data {
     root: PathBuf,
     is_ephemeral: bool,
+    /// Faults of its disks, for tests.
+    faults: Faults,
     /// Removes the directory when the node ends.
     temporary: Option<TempDir>,
 }
 
 impl Data {
     /// Opens the data directory, or makes a temporary one whose name carries `run_id`.
-    pub(super) fn open(data_dir: &DataDir, run_id: Option<&str>) -> Result<Self, StartError> {
+    pub(super) fn open(data_dir: &DataDir, run_id: Option<&str>, faults: Faults) -> Result<Self, StartError> {
         match data_dir {
             DataDir::Ephemeral => {
                 let prefix = run_id.map_or_else(|| "mesita-".to_owned(), |run| format!("mesita-{run}-"));
@@ -41,13 +43,13 @@ impl Data {
                     .tempdir()
                     .map_err(|source| StartError::DataDir { path: std::env::temp_dir(), source })?;
                 let root = temporary.path().to_owned();
-                Ok(Self { root, is_ephemeral: true, temporary: Some(temporary) })
+                Ok(Self { root, is_ephemeral: true, faults, temporary: Some(temporary) })
             }
             DataDir::At(path) => {
                 let failed = |source| StartError::DataDir { path: path.clone(), source };
                 fs::create_dir_all(path).map_err(failed)?;
                 let root = path.canonicalize().map_err(failed)?;
-                Ok(Self { root, is_ephemeral: false, temporary: None })
+                Ok(Self { root, is_ephemeral: false, faults, temporary: None })
             }
         }
     }
@@ -59,7 +61,12 @@ impl Data {
 
     /// The same directory, for somebody who does not own it.
     pub(super) fn share(&self) -> Self {
-        Self { root: self.root.clone(), is_ephemeral: self.is_ephemeral, temporary: None }
+        Self {
+            root: self.root.clone(),
+            is_ephemeral: self.is_ephemeral,
+            faults: self.faults.clone(),
+            temporary: None,
+        }
     }
 
     /// Whether the state ends with the node.
@@ -76,7 +83,7 @@ impl Data {
     /// The part of one of several masters.
     pub(super) fn of_master(&self, number: usize) -> Self {
         let root = self.root.join(format!("{MASTER}{number}"));
-        Self { root, is_ephemeral: self.is_ephemeral, temporary: None }
+        Self { root, is_ephemeral: self.is_ephemeral, faults: self.faults.clone(), temporary: None }
     }
 
     /// Refuses a directory that was made for another number of masters: their registry would seem empty.
@@ -97,12 +104,15 @@ impl Data {
 
     /// The registry's store.
     pub(super) fn registry_store(&self) -> Result<Arc<dyn Store>, StartError> {
-        self.store(REGISTRY)
+        let name = self.root.file_name().map(|name| name.to_string_lossy().into_owned());
+        // One of several masters has a directory with its name.
+        let name = name.filter(|name| name.starts_with(MASTER)).unwrap_or_else(|| REGISTRY.to_owned());
+        self.store(REGISTRY, &name)
     }
 
     /// The checkpoints of one agent.
     pub(super) fn agent_store(&self, index: usize) -> Result<Arc<dyn Store>, StartError> {
-        self.store(&format!("agent-{index}/meta"))
+        self.store(&format!("agent-{index}/meta"), &format!("agent-{index}"))
     }
 
     /// The sandboxes of one agent.
@@ -117,13 +127,14 @@ impl Data {
         self.root.join(format!("agent-{index}/notes"))
     }
 
-    fn store(&self, name: &str) -> Result<Arc<dyn Store>, StartError> {
+    /// A store in a directory, under the name by which faults know it.
+    fn store(&self, directory: &str, name: &str) -> Result<Arc<dyn Store>, StartError> {
         if self.is_ephemeral {
             return Ok(Arc::new(MemoryStore::default()));
         }
-        let path = self.root.join(name);
+        let path = self.root.join(directory);
         fs::create_dir_all(&path).map_err(|source| StartError::DataDir { path: path.clone(), source })?;
-        Ok(Arc::new(SledStore::open(&path)?))
+        Ok(Arc::new(SledStore::open_with(&path, name, self.faults.clone())?))
     }
 
     /// Removes a temporary directory now, so that a failure is seen.

@@ -10,6 +10,7 @@ mod damage;
 mod data;
 #[cfg(feature = "tls")]
 mod desk;
+mod faults;
 #[cfg(feature = "tls")]
 mod identity;
 mod leading;

@@ -55,6 +55,14 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// The file with faults cannot be used.
+    #[error("the file of faults {path}: {problem}")]
+    Faults {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        problem: String,
+    },
     /// What a store holds cannot be trusted.
     #[error("{what}. {remedy}")]
     Damaged {
@@ -131,7 +139,8 @@ impl Node {
         config.hostnames.extend(config.advertise.clone());
         let clock = Arc::new(SystemClock::new());
         let (mut tasks, failures) = Tasks::new();
-        let data = Data::open(&config.data_dir, config.run_id.as_deref())?;
+        let faults = super::faults::read(config.fault.as_deref())?;
+        let data = Data::open(&config.data_dir, config.run_id.as_deref(), faults)?;
         if config.masters > 0 || config.peers.is_none() {
             data.expect_masters(config.masters)?;
         }
