@@ -90,7 +90,7 @@ impl File<'_> {
             }
             Err(refusal) => {
                 let found = self.written(value.span());
-                Err(Problem::Value { from: source, key: key.name, found, refusal })
+                Err(Problem::Value { from: source, key: key.name, found, refusal: Box::new(refusal) })
             }
         }
     }

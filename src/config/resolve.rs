@@ -75,7 +75,7 @@ fn parsed<T, E: std::fmt::Display>(
     let Some(setting) = settings.set(key) else { return Ok(None) };
     let text = setting.value.to_string();
     parse(&text).map(Some).map_err(|error| {
-        let refusal = Refusal { allowed: key.kind.allowed(), detail: Some(error.to_string()) };
+        let refusal = Box::new(Refusal { allowed: key.kind.allowed(), detail: Some(error.to_string()) });
         Problem::Value { from: setting.source.clone(), key: key.name, found: format!("{text:?}"), refusal }
     })
 }

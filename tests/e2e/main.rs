@@ -2,6 +2,7 @@
 
 mod bad_inputs;
 mod cli;
+mod config;
 mod console;
 mod dev;
 mod docker;
