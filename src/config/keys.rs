@@ -235,7 +235,7 @@ keys! {
         name: "stop_grace",
         kind: Kind::Time(Duration::ZERO, DAY),
         default: Fallback::Is("10s"),
-        meaning: "How long tasks have to end by themselves when a stop ends them, before they are killed; those of a `node` go on, unless SIGUSR1 drains it",
+        meaning: "How long tasks have to end by themselves when a stop ends them, before they are killed; those of a `node` with a data directory go on",
         variable: "MESITA_STOP_GRACE",
         flag: None,
         users: Users::Both,

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::kind::Refusal;
 use super::settings::{Place, Source};
 
 /// Something that people wrote is wrong.
@@ -45,7 +46,7 @@ pub enum Problem {
         /// What is there.
         found: String,
         /// What is allowed.
-        refusal: Box<super::Refusal>,
+        refusal: Box<Refusal>,
     },
     /// Other machines could reach an API, and nobody said that they may.
     #[error("{from}: {address} can be reached from other machines, and nothing authenticates them yet")]

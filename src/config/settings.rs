@@ -101,8 +101,7 @@ impl Layers {
             match key.read(&Raw::Typed(&text)) {
                 Ok(value) => self.found.push((Layer::Environment, key, Setting { value, source })),
                 Err(refusal) => {
-                    let found = format!("{text:?}");
-                    let refusal = Box::new(refusal);
+                    let (found, refusal) = (format!("{text:?}"), Box::new(refusal));
                     return Err(Problem::Value { from: source, key: key.name, found, refusal });
                 }
             }

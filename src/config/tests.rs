@@ -24,8 +24,7 @@ fn address(text: &str) -> SocketAddr {
 
 #[test]
 fn names_variables_and_flags_are_unique_and_defaults_are_allowed() {
-    let mut seen = std::collections::BTreeSet::new();
-    let mut flags = std::collections::BTreeSet::new();
+    let (mut seen, mut flags) = (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
     for key in KEYS {
         assert!(seen.insert(key.name) && seen.insert(key.variable), "{} is there twice", key.name);
         assert!(key.flag.is_none_or(|flag| flags.insert(flag)), "{} has another's flag", key.name);

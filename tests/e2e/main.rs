@@ -3,6 +3,7 @@
 mod bad_inputs;
 mod chaos;
 mod cli;
+mod config;
 mod console;
 mod dev;
 mod disks;

@@ -19,6 +19,10 @@ pub(crate) const POLL: Duration = Duration::from_millis(10);
 pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mesita"));
     command.env_remove("MESITA_ADDR").env_remove("XDG_RUNTIME_DIR").env("MESITA_LOG", "warn");
+    // Whatever this machine and this user have configured.
+    for variable in ["MESITA_CONFIG_DIR", "XDG_CONFIG_HOME"] {
+        command.env(variable, file("tests/no-configuration"));
+    }
     command
 }
 
