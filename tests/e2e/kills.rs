@@ -20,10 +20,15 @@ const BETWEEN_LOOKS: u64 = 5;
 const LONGEST_LIFE_MS: u64 = 1_500;
 
 /// A small generator (xorshift): a seed decides everything that is random here.
-struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
+    /// Any seed but nought gives numbers.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.max(1))
+    }
+
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -31,12 +36,12 @@ impl Dice {
     }
 }
 
-fn number(name: &str) -> Option<u64> {
+pub(crate) fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
 #[expect(clippy::disallowed_methods, reason = "a seed of a test")]
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     let drawn = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.subsec_nanos());
     number("MESITA_SEED").unwrap_or_else(|| u64::from(drawn) | 1)
 }
@@ -120,7 +125,7 @@ fn look(dev: &Dev, instances: usize, with_docker: bool) {
 fn everything_comes_back_after_kill_9_at_random_moments() {
     let (kills, seed) = (number("MESITA_KILLS").unwrap_or(KILLS), seed());
     eprintln!("{kills} kills with MESITA_SEED={seed}");
-    let (image, _sweep, mut dice) = (Image::make(), Sweep, Dice(seed));
+    let (image, _sweep, mut dice) = (Image::make(), Sweep, Dice::new(seed));
     let folder = tempfile::tempdir().expect("a directory");
     let data = folder.path().join("data");
     let data = data.to_str().expect("a path");

@@ -1,6 +1,7 @@
 //! End-to-end tests against the built program: real processes, real sockets, real signals.
 
 mod bad_inputs;
+mod chaos;
 mod cli;
 mod console;
 mod dev;
