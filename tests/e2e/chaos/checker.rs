@@ -210,11 +210,26 @@ fn budgets(history: &[Record]) -> BTreeMap<&str, u32> {
     budgets
 }
 
-/// A task that began goes on until it ends by itself or is asked to end, and is asked only when somebody
+/// Tasks that somebody was told are running.
+fn seen_running(history: &[Record]) -> BTreeSet<&str> {
+    let mut seen = BTreeSet::new();
+    for record in history {
+        match &record.event {
+            Event::Update { task, stage: Stage::Running, .. } => drop(seen.insert(task.as_str())),
+            Event::Sample { agents } => {
+                seen.extend(agents.iter().flat_map(|agent| agent.running.iter().map(String::as_str)));
+            }
+            _ => {}
+        }
+    }
+    seen
+}
+
+/// A task that reached RUNNING (one that is killed while it is launched may end without a word) goes on until it ends by itself or is asked to end, and is asked only when somebody
 /// wanted that.
 pub(crate) fn lives(history: &[Record], evidence: &Evidence) -> Vec<String> {
     let mut wrong = Vec::new();
-    let launched = launches(history);
+    let (launched, seen) = (launches(history), seen_running(history));
     let killed: BTreeSet<&str> = history
         .iter()
         .filter_map(|record| match &record.event {
@@ -225,7 +240,8 @@ pub(crate) fn lives(history: &[Record], evidence: &Evidence) -> Vec<String> {
     for start in &evidence.starts {
         let task = start.task.as_str();
         let asked = evidence.terms.contains_key(task);
-        if !evidence.alive.contains(task) && !evidence.ends.contains(task) && !asked {
+        let runs = evidence.alive.contains(task) || evidence.ends.contains(task);
+        if seen.contains(task) && !runs && !asked {
             wrong.push(format!("{task} runs no more, and nobody asked it to end"));
         }
         let is_short = launched.get(task).is_some_and(|(_, short, _)| *short);
@@ -256,6 +272,8 @@ fn wrong_ends(
         let is_short = launched.get(task.as_str()).is_some_and(|(_, short, _)| *short);
         let has_begun = begun.get(task.as_str()).is_some_and(|at| *at < record.at);
         let is_wrong = match stage {
+            // Its agent was killed before it could launch it: that is an answer, too.
+            Stage::Ended if !begun.contains_key(task.as_str()) => false,
             Stage::Ended => !(is_short && state == "TASK_FINISHED" || was_killed && state == "TASK_KILLED"),
             Stage::Absent | Stage::Unreachable => has_begun && !evidence.ends.contains(task) && !was_killed,
             _ => false,

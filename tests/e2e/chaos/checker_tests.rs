@@ -115,6 +115,13 @@ fn a_task_that_vanishes_or_is_killed_without_a_reason_is_found() {
     fine(&lives(&history(launched.clone()), &began));
     let vanished = Evidence { alive: BTreeSet::new(), ..began.clone() };
     says(&lives(&history(launched.clone()), &vanished), "runs no more");
+    let sampled = AgentSample { running: BTreeSet::from(["t".to_owned()]), ..AgentSample::default() };
+    let sampled = vec![launch(false, Outcome::Done), Event::Sample { agents: vec![sampled] }];
+    says(&lives(&history(sampled), &vanished), "runs no more");
+    // It was killed while it was launched, or its agent was: nobody was told that it ran.
+    fine(&lives(&history(launched[..1].to_vec()), &vanished));
+    let never = vec![launch(true, Outcome::Done), update("TASK_FAILED", "1")];
+    fine(&lives(&history(never), &Evidence::default()));
     let asked = Evidence { terms: BTreeMap::from([("t".to_owned(), 5)]), ..vanished.clone() };
     says(&lives(&history(launched.clone()), &asked), "never said so");
     let with_kill = [launched.clone(), vec![killed(), update("TASK_KILLED", "2")]].concat();
@@ -202,6 +209,7 @@ fn an_overcommitted_agent_is_found() {
         allocated,
         offered,
         tasks,
+        running: BTreeSet::new(),
     };
     let judge = |sample: AgentSample| resources(&history(vec![Event::Sample { agents: vec![sample] }]), &[]);
     let none = || some(0, &[]);
