@@ -175,3 +175,49 @@ fn followers_that_do_not_hear_each_other_depose_nobody() {
     cluster.wait_settled("everybody", BACK);
     assert_eq!(term(leader), Some(before));
 }
+
+#[test]
+fn a_leader_that_hears_nobody_gives_way() {
+    let Some(cluster) = cluster() else { return };
+    let old = cluster.wait_settled("a leader", BACK);
+    let others: Vec<usize> = (0..3).filter(|number| *number != old).collect();
+    // One way: it is heard, and hears nothing.
+    let address = |number: &usize| network(&cluster).space(*number).address;
+    let deaf: Vec<_> = others.iter().map(|one| ("in", format!("ip saddr {} drop", address(one)))).collect();
+    network(&cluster).space(old).set_rules(&deaf);
+    let next = cluster.wait("the others to elect", BACK, || cluster.leader_among(&others));
+    cluster.wait("the majority to work", BACK, || {
+        (post(&cluster, next, "/v2/apps", &app(&cluster, "/majority", 1)).status() == 201).then_some(())
+    });
+    let said = cluster.wait("a refusal", BACK, || {
+        let answer = post(&cluster, old, "/v2/apps", &app(&cluster, "/deaf", 1));
+        (answer.status() == 503).then(|| answer.text())
+    });
+    assert!(said.contains("lead") || said.contains("reach"), "{said}");
+    network(&cluster).space(old).heal();
+    cluster.wait_settled("the healed node", BACK);
+}
+
+#[test]
+fn changes_pass_a_network_that_loses_packets() {
+    let Some(cluster) = cluster() else { return };
+    for number in 0..3 {
+        let lossy = "ip saddr 10.77.0.0/29 numgen random mod 100 < 10 drop".to_owned();
+        network(&cluster).space(number).set_rules(&[("in", lossy)]);
+    }
+    for number in 0..20 {
+        let asked = number % 3;
+        let id = format!("/app-{number}");
+        // Whoever got no answer asks again; that it is there is an answer, too.
+        cluster.wait("a change", BACK, || {
+            let status = post(&cluster, asked, "/v2/apps", &app(&cluster, &id, 0)).status();
+            (status == 201 || status == 409).then_some(())
+        });
+    }
+    for number in 0..3 {
+        network(&cluster).space(number).heal();
+    }
+    cluster.wait_settled("everybody", BACK);
+    let apps = cluster.inside(|| http::get(&cluster.members[0].master, "/v2/apps")).json();
+    assert_eq!(apps["apps"].as_array().map(Vec::len), Some(20), "{apps}");
+}
