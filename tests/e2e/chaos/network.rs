@@ -38,7 +38,7 @@ fn post(cluster: &Cluster, number: usize, path: &str, body: &Value) -> Answer {
 
 fn app(cluster: &Cluster, id: &str, instances: usize) -> Value {
     let cmd = format!("{} $MESOS_TASK_ID $MARATHON_APP_ID long", cluster.task());
-    json!({ "id": id, "cmd": cmd, "cpus": 0.1, "mem": 8, "instances": instances, "constraints": [["hostname", "MAX_PER", "2"]] })
+    json!({ "id": id, "cmd": cmd, "cpus": 0.1, "mem": 8, "instances": instances })
 }
 
 /// Tasks that are running, and the hosts where they are.
@@ -57,13 +57,23 @@ fn power_off(leads: bool) {
     let victim = if leads { leader } else { (leader + 1) % 3 };
     let left: Vec<usize> = (0..3).filter(|number| *number != victim).collect();
     let host = cluster.members[victim].master.split(':').next().unwrap_or_default().to_owned();
+    // The others are full while it is placed, so that all of it is there.
+    let mut full = app(&cluster, "/full", 2);
+    full["cpus"] = json!(1.95);
+    full["constraints"] = json!([["hostname", "UNLIKE", host], ["hostname", "UNIQUE"]]);
+    assert_eq!(post(&cluster, leader, "/v2/apps", &full).status(), 201);
+    cluster.wait("two full machines", BACK, || (running(&cluster, leader).len() == 2).then_some(()));
     assert_eq!(post(&cluster, leader, "/v2/apps", &app(&cluster, "/web", 3)).status(), 201);
-    let before = cluster.wait("three instances", BACK, || {
+    cluster.wait("three instances", BACK, || (running(&cluster, leader).len() == 5).then_some(()));
+    let deleted = cluster.inside(|| {
+        http::send(&cluster.members[leader].master, "DELETE", "/v2/apps/full", "", "", http::ANSWER)
+    });
+    assert_eq!(deleted.status(), 200);
+    let before = cluster.wait("the others to be empty", BACK, || {
         let tasks = running(&cluster, leader);
         (tasks.len() == 3).then_some(tasks)
     });
-    // A full agent would spread them anyhow; what was there must come up elsewhere.
-    let there = before.iter().filter(|(_, at)| *at == host).count();
+    assert!(before.iter().all(|(_, at)| *at == host), "{before:?}");
     let election = if leads { ELECTION } else { Duration::ZERO };
     let cut = now();
     network(&cluster).cut(victim);
@@ -77,13 +87,11 @@ fn power_off(leads: bool) {
         (tasks.iter().filter(|(_, at)| *at != host).count() == 3).then(|| cut.elapsed())
     });
     eprintln!(
-        "leader cut: {leads}; {there} instances were there; two agents left after {lost:?}, all elsewhere after {elsewhere:?}"
+        "leader cut: {leads}; three instances were there; two agents left after {lost:?}, all elsewhere after {elsewhere:?}"
     );
     assert!(elsewhere <= ELSEWHERE + election + START, "{elsewhere:?} until its services ran elsewhere");
-    if there > 0 {
-        // Silence counts from its last word, up to a third of that time before the cut.
-        assert!(elsewhere >= UNREACHABLE * 2 / 3, "given up after {elsewhere:?}");
-    }
+    // Silence counts from its last word, up to a third of that time before the cut.
+    assert!(elsewhere >= UNREACHABLE * 2 / 3, "given up after {elsewhere:?}");
     network(&cluster).plug_in(victim);
     cluster.wait_settled("the machine to be back", BACK);
     // What is too much is killed; what runs and what is shown are one.
