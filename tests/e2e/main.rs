@@ -15,6 +15,7 @@ mod http;
 mod kills;
 mod launcher;
 mod masters;
+mod mixed;
 mod nodes;
 mod outliving;
 mod readme;

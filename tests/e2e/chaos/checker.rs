@@ -10,15 +10,6 @@ const SETTLED_WITHIN: Nanos = 30_000_000_000;
 /// than anybody is stopped.
 const WRITE_LIFE: Nanos = 60_000_000_000;
 
-/// A launch is noted so long after it was sent, at the most.
-const BEFORE_HEARD: Nanos = 5_000_000_000;
-
-/// A task that began so shortly before it was not wanted any more may be killed at once.
-const AT_ONCE: Nanos = 1_000_000_000;
-
-/// A task begins at most so long after it was taken on: its agent may be stopped for a while.
-const LATE: Nanos = 10_000_000_000;
-
 /// What the run ended with.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct End {
@@ -219,11 +210,26 @@ fn budgets(history: &[Record]) -> BTreeMap<&str, u32> {
     budgets
 }
 
-/// A task that began goes on until it ends by itself or is asked to end, and is asked only when somebody
+/// Tasks that somebody was told are running.
+fn seen_running(history: &[Record]) -> BTreeSet<&str> {
+    let mut seen = BTreeSet::new();
+    for record in history {
+        match &record.event {
+            Event::Update { task, stage: Stage::Running, .. } => drop(seen.insert(task.as_str())),
+            Event::Sample { agents } => {
+                seen.extend(agents.iter().flat_map(|agent| agent.running.iter().map(String::as_str)));
+            }
+            _ => {}
+        }
+    }
+    seen
+}
+
+/// A task that reached RUNNING (one that is killed while it is launched may end without a word) goes on until it ends by itself or is asked to end, and is asked only when somebody
 /// wanted that.
 pub(crate) fn lives(history: &[Record], evidence: &Evidence) -> Vec<String> {
     let mut wrong = Vec::new();
-    let launched = launches(history);
+    let (launched, seen) = (launches(history), seen_running(history));
     let killed: BTreeSet<&str> = history
         .iter()
         .filter_map(|record| match &record.event {
@@ -234,9 +240,8 @@ pub(crate) fn lives(history: &[Record], evidence: &Evidence) -> Vec<String> {
     for start in &evidence.starts {
         let task = start.task.as_str();
         let asked = evidence.terms.contains_key(task);
-        // One that begins when it is not wanted any more is killed before it can be asked.
-        let is_late = start.app.as_deref().is_some_and(|app| was_lowered(history, app, start.at));
-        if !evidence.alive.contains(task) && !evidence.ends.contains(task) && !asked && !is_late {
+        let runs = evidence.alive.contains(task) || evidence.ends.contains(task);
+        if seen.contains(task) && !runs && !asked {
             wrong.push(format!("{task} runs no more, and nobody asked it to end"));
         }
         let is_short = launched.get(task).is_some_and(|(_, short, _)| *short);
@@ -251,19 +256,6 @@ pub(crate) fn lives(history: &[Record], evidence: &Evidence) -> Vec<String> {
     wrong
 }
 
-/// Whether fewer instances of an app were asked for around a time: what begins then may not be wanted any
-/// more, and be killed before it is asked.
-fn was_lowered(history: &[Record], app: &str, at: Nanos) -> bool {
-    let mut last = 0;
-    history.iter().take_while(|record| record.at <= at + AT_ONCE).any(|record| match &record.event {
-        Event::Write { app: written, value, .. } if written == app => {
-            let before = std::mem::replace(&mut last, value.unwrap_or(0));
-            last < before && record.at + LATE >= at
-        }
-        _ => false,
-    })
-}
-
 /// News that a task has ended otherwise than it should.
 fn wrong_ends(
     history: &[Record],
@@ -273,31 +265,16 @@ fn wrong_ends(
 ) -> Vec<String> {
     let begun: BTreeMap<&str, Nanos> =
         evidence.starts.iter().map(|start| (start.task.as_str(), start.at)).collect();
-    let strikes: Vec<Nanos> = history
-        .iter()
-        .filter(|record| matches!(&record.event, Event::Fault { what } if what.starts_with("Kill")))
-        .map(|record| record.at)
-        .collect();
     let mut wrong = Vec::new();
     for record in history {
         let Event::Update { task, stage, state, .. } = &record.event else { continue };
         let was_killed = killed.contains(task.as_str());
         let is_short = launched.get(task.as_str()).is_some_and(|(_, short, _)| *short);
         let has_begun = begun.get(task.as_str()).is_some_and(|at| *at < record.at);
-        // Its agent was killed before the launch came to anything: it did not begin, and does not.
-        let was_nipped = state == "TASK_FAILED"
-            && !begun.contains_key(task.as_str())
-            && launched.get(task.as_str()).is_some_and(|(at, ..)| {
-                strikes
-                    .iter()
-                    .any(|strike| at.saturating_sub(BEFORE_HEARD) <= *strike && *strike <= record.at)
-            });
         let is_wrong = match stage {
-            Stage::Ended => {
-                let is_as_wanted =
-                    is_short && state == "TASK_FINISHED" || was_killed && state == "TASK_KILLED";
-                !is_as_wanted && !was_nipped
-            }
+            // Its agent was killed before it could launch it: that is an answer, too.
+            Stage::Ended if !begun.contains_key(task.as_str()) => false,
+            Stage::Ended => !(is_short && state == "TASK_FINISHED" || was_killed && state == "TASK_KILLED"),
             Stage::Absent | Stage::Unreachable => has_begun && !evidence.ends.contains(task) && !was_killed,
             _ => false,
         };

@@ -115,19 +115,19 @@ fn a_task_that_vanishes_or_is_killed_without_a_reason_is_found() {
     fine(&lives(&history(launched.clone()), &began));
     let vanished = Evidence { alive: BTreeSet::new(), ..began.clone() };
     says(&lives(&history(launched.clone()), &vanished), "runs no more");
+    let sampled = AgentSample { running: BTreeSet::from(["t".to_owned()]), ..AgentSample::default() };
+    let sampled = vec![launch(false, Outcome::Done), Event::Sample { agents: vec![sampled] }];
+    says(&lives(&history(sampled), &vanished), "runs no more");
+    // It was killed while it was launched, or its agent was: nobody was told that it ran.
+    fine(&lives(&history(launched[..1].to_vec()), &vanished));
+    let never = vec![launch(true, Outcome::Done), update("TASK_FAILED", "1")];
+    fine(&lives(&history(never), &Evidence::default()));
     let asked = Evidence { terms: BTreeMap::from([("t".to_owned(), 5)]), ..vanished.clone() };
     says(&lives(&history(launched.clone()), &asked), "never said so");
     let with_kill = [launched.clone(), vec![killed(), update("TASK_KILLED", "2")]].concat();
     fine(&lives(&history(with_kill), &asked));
     let lost = [launched.clone(), vec![update("TASK_LOST", "")]].concat();
     says(&lives(&history(lost), &began), "TASK_LOST");
-    let strike = || Event::Fault { what: "KillLeader 0".to_owned() };
-    // Killed with its agent before it began, and only then.
-    let (nothing, failed) = (Evidence::default(), || update("TASK_FAILED", "1"));
-    fine(&lives(&history(vec![launch(true, Outcome::Done), strike(), failed()]), &nothing));
-    says(&lives(&history(vec![launch(true, Outcome::Done), failed()]), &nothing), "TASK_FAILED");
-    let begun = Evidence { ends: BTreeSet::from(["t".to_owned()]), ..vanished.clone() };
-    says(&lives(&history(vec![launch(true, Outcome::Done), strike(), failed()]), &begun), "TASK_FAILED");
     let failed = [launched, vec![killed(), update("TASK_FAILED", "2")]].concat();
     says(&lives(&history(failed), &asked), "TASK_FAILED");
     let short = vec![launch(true, Outcome::Done)];
@@ -135,23 +135,6 @@ fn a_task_that_vanishes_or_is_killed_without_a_reason_is_found() {
     let ended = Evidence { ends: BTreeSet::from(["t".to_owned()]), ..vanished };
     fine(&lives(&history([short.clone(), vec![update("TASK_FINISHED", "1")]].concat()), &ended));
     says(&lives(&history([short, vec![update("TASK_FAILED", "1")]].concat()), &ended), "TASK_FAILED");
-}
-
-#[test]
-fn a_task_of_a_service_that_vanishes_is_found_unless_it_came_too_late() {
-    let created = || wrote(1, Some(1), Outcome::Done);
-    let deleted = || [created(), wrote(2, None, Outcome::Done)].concat();
-    let gone = |at: Nanos| Evidence { alive: BTreeSet::new(), ..running(vec![start("a0", Some("/a"), at)]) };
-    says(&lives(&history(created()), &gone(2)), "runs no more");
-    // It began long before anybody wanted fewer: it must have been asked.
-    says(
-        &lives(
-            &history([created(), vec![Event::Settled; 4], wrote(2, None, Outcome::Done)].concat()),
-            &gone(3),
-        ),
-        "runs no more",
-    );
-    fine(&lives(&history(deleted()), &gone(4)));
 }
 
 #[test]
@@ -226,6 +209,7 @@ fn an_overcommitted_agent_is_found() {
         allocated,
         offered,
         tasks,
+        running: BTreeSet::new(),
     };
     let judge = |sample: AgentSample| resources(&history(vec![Event::Sample { agents: vec![sample] }]), &[]);
     let none = || some(0, &[]);

@@ -76,6 +76,8 @@ pub(crate) struct AgentSample {
     pub(crate) offered: Amounts,
     /// Each task that has not ended.
     pub(crate) tasks: Vec<Amounts>,
+    /// Names of those that are running.
+    pub(crate) running: BTreeSet<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

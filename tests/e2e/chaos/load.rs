@@ -183,9 +183,14 @@ pub(crate) fn agents_at(address: &str) -> Option<Vec<AgentSample>> {
 fn agents_of(state: &Value) -> Vec<AgentSample> {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let mut tasks: BTreeMap<String, Vec<Amounts>> = BTreeMap::new();
+    let mut running: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for task in list(&state["get_tasks"]["tasks"]) {
         if !Stage::of(task["state"].as_str().unwrap_or_default()).is_final() {
             let agent = task["agent_id"]["value"].as_str().unwrap_or_default().to_owned();
+            if task["state"] == "TASK_RUNNING" {
+                let id = task["task_id"]["value"].as_str().unwrap_or_default().to_owned();
+                running.entry(agent.clone()).or_default().insert(id);
+            }
             tasks.entry(agent).or_default().push(amounts(&task["resources"]));
         }
     }
@@ -196,6 +201,7 @@ fn agents_of(state: &Value) -> Vec<AgentSample> {
             allocated: amounts(&agent["allocated_resources"]),
             offered: amounts(&agent["offered_resources"]),
             tasks: tasks.remove(&id).unwrap_or_default(),
+            running: running.remove(&id).unwrap_or_default(),
             agent: id,
         }
     });

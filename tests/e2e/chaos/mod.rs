@@ -14,3 +14,4 @@ pub(crate) mod http;
 mod kills;
 pub(crate) mod load;
 pub(crate) mod net;
+mod network;
