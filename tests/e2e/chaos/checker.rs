@@ -10,6 +10,11 @@ const SETTLED_WITHIN: Nanos = 30_000_000_000;
 /// than anybody is stopped.
 const WRITE_LIFE: Nanos = 60_000_000_000;
 
+/// A task that began so shortly before it was not wanted any more may be killed at once.
+const AT_ONCE: Nanos = 1_000_000_000;
+/// A task begins at most so long after it was taken on: its agent may be stopped for a while.
+const LATE: Nanos = 10_000_000_000;
+
 /// What the run ended with.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct End {
@@ -241,7 +246,14 @@ pub(crate) fn lives(history: &[Record], evidence: &Evidence) -> Vec<String> {
         let task = start.task.as_str();
         let asked = evidence.terms.contains_key(task);
         let runs = evidence.alive.contains(task) || evidence.ends.contains(task);
-        if seen.contains(task) && !runs && !asked {
+        // What is not wanted any more when it begins is killed before it can be asked.
+        let is_late = match start.app.as_deref() {
+            Some(app) => was_lowered(history, app, start.at),
+            None => killed.contains(task),
+        };
+        // Nobody was told that it runs: it went with its agent, or before it was wanted.
+        let is_excused = !seen.contains(task) && (is_late || was_struck(history, start.at));
+        if !runs && !asked && !is_excused {
             wrong.push(format!("{task} runs no more, and nobody asked it to end"));
         }
         let is_short = launched.get(task).is_some_and(|(_, short, _)| *short);
@@ -254,6 +266,25 @@ pub(crate) fn lives(history: &[Record], evidence: &Evidence) -> Vec<String> {
     }
     wrong.extend(wrong_ends(history, evidence, &launched, &killed));
     wrong
+}
+
+/// Whether something was done to the cluster around a time.
+fn was_struck(history: &[Record], at: Nanos) -> bool {
+    let faults = history.iter().filter(|record| matches!(record.event, Event::Fault { .. }));
+    faults.map(|record| record.at).any(|fault| at.saturating_sub(LATE) <= fault && fault <= at + AT_ONCE)
+}
+
+/// Whether fewer instances of an app were asked for around a time: what begins then may not be wanted any
+/// more, and be killed before it is asked.
+fn was_lowered(history: &[Record], app: &str, at: Nanos) -> bool {
+    let mut last = 0;
+    history.iter().take_while(|record| record.at <= at + AT_ONCE).any(|record| match &record.event {
+        Event::Write { app: written, value, .. } if written == app => {
+            let before = std::mem::replace(&mut last, value.unwrap_or(0));
+            last < before && record.at + LATE >= at
+        }
+        _ => false,
+    })
 }
 
 /// News that a task has ended otherwise than it should.
@@ -273,7 +304,10 @@ fn wrong_ends(
         let has_begun = begun.get(task.as_str()).is_some_and(|at| *at < record.at);
         let is_wrong = match stage {
             // Its agent was killed before it could launch it: that is an answer, too.
-            Stage::Ended if !begun.contains_key(task.as_str()) => false,
+            Stage::Ended if !begun.contains_key(task.as_str()) => {
+                let launched = launched.get(task.as_str()).map_or(0, |(at, ..)| *at);
+                !was_killed && !was_struck(history, launched) && !was_struck(history, record.at)
+            }
             Stage::Ended => !(is_short && state == "TASK_FINISHED" || was_killed && state == "TASK_KILLED"),
             Stage::Absent | Stage::Unreachable => has_begun && !evidence.ends.contains(task) && !was_killed,
             _ => false,

@@ -119,9 +119,12 @@ fn a_task_that_vanishes_or_is_killed_without_a_reason_is_found() {
     let sampled = vec![launch(false, Outcome::Done), Event::Sample { agents: vec![sampled] }];
     says(&lives(&history(sampled), &vanished), "runs no more");
     // It was killed while it was launched, or its agent was: nobody was told that it ran.
-    fine(&lives(&history(launched[..1].to_vec()), &vanished));
+    let fault = || vec![Event::Fault { what: "KillLeader 0".to_owned() }];
+    fine(&lives(&history([fault(), launched[..1].to_vec()].concat()), &vanished));
+    says(&lives(&history(launched[..1].to_vec()), &vanished), "runs no more");
     let never = vec![launch(true, Outcome::Done), update("TASK_FAILED", "1")];
-    fine(&lives(&history(never), &Evidence::default()));
+    fine(&lives(&history([fault(), never.clone()].concat()), &Evidence::default()));
+    says(&lives(&history(never), &Evidence::default()), "TASK_FAILED");
     let asked = Evidence { terms: BTreeMap::from([("t".to_owned(), 5)]), ..vanished.clone() };
     says(&lives(&history(launched.clone()), &asked), "never said so");
     let with_kill = [launched.clone(), vec![killed(), update("TASK_KILLED", "2")]].concat();
