@@ -185,11 +185,16 @@ fn what_cannot_be_read_is_refused_by_name() {
     let pairs: Vec<_> = env.durable.clone().into_iter().collect();
     for at in 0..pairs.len() {
         let mut damaged = pairs.clone();
-        damaged[at].1[0] = 99;
+        // A version that there never was, then a later one.
+        damaged[at].1[0] = 0;
         let name = String::from_utf8_lossy(&damaged[at].0).escape_debug().to_string();
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
         let config = crate::agent::core::Config::new("/work".into(), address, Default::default());
-        let problem = crate::agent::core::Agent::new(config, 9).recover(&damaged).expect_err("refused");
+        let mut agent = crate::agent::core::Agent::new(config, 9);
+        let problem = agent.recover(&damaged).expect_err("refused");
         assert!(problem.contains("cannot be read"), "{name}: {problem}");
+        damaged[at].1[0] = 99;
+        let problem = agent.recover(&damaged).expect_err("refused");
+        assert!(problem.contains("upgrade this node"), "{name}: {problem}");
     }
 }
