@@ -30,7 +30,15 @@ pub(super) async fn node(
             tell(News::Ready);
             tokio::select! {
                 () = interrupt.wait() => Ok(()),
-                fatal = node.failed() => Err(CliError::new(fatal.to_string())),
+                fatal = node.failed() => {
+                    let error = CliError::new(fatal.to_string());
+                    if !fatal.is_removal {
+                        // At once: what is not known to be on disk must not get there any more.
+                        printer.error(&error);
+                        std::process::exit(i32::from(error.exit.code()));
+                    }
+                    Err(error)
+                }
             }
         }
         Err(error) => Err(error),

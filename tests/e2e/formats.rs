@@ -21,7 +21,7 @@ fn unpacked(name: &str) -> TempDir {
 }
 
 /// Everything that the directory held is shown, and kept in the newest format.
-fn goes_on(name: &str, masters: &str) {
+fn goes_on(name: &str, masters: &str, framework: &str) {
     let folder = unpacked(name);
     let data = folder.path().to_str().expect("a path").to_owned();
     for start in ["from the old format", "from the new one"] {
@@ -42,6 +42,7 @@ fn goes_on(name: &str, masters: &str) {
             .collect();
         seen.sort_unstable();
         assert_eq!(seen, [("/big", 1), ("/idle", 0), ("/shop/cart", 1), ("/web", 2)]);
+        assert_eq!(dev.get("/v2/info").1["frameworkId"], json!(framework), "it is another framework");
         let (_, deployments) = dev.get("/v2/deployments");
         assert_eq!(deployments.as_array().map(Vec::len), Some(1), "what waited still waits: {deployments}");
         let status = wait_for("commands of the newest version", || {
@@ -55,22 +56,22 @@ fn goes_on(name: &str, masters: &str) {
 
 #[test]
 fn a_directory_of_the_first_version_goes_on() {
-    goes_on("1-first", "1");
+    goes_on("1-first", "1", "5df4a460-594a-4f67-9a87-6b67f5bf125b-0000");
 }
 
 #[test]
 fn a_directory_of_the_second_version_goes_on() {
-    goes_on("2-forgets-agents", "1");
+    goes_on("2-forgets-agents", "1", "4b3d62b4-499d-40fb-af7c-89f012f82f01-0000");
 }
 
 #[test]
 fn a_directory_of_the_third_version_goes_on() {
-    goes_on("3-masters", "1");
+    goes_on("3-masters", "1", "f561663b-4d6e-4144-8877-8e8e8c047061-0000");
 }
 
 #[test]
 fn a_directory_of_three_masters_goes_on() {
-    goes_on("3-three-masters", "3");
+    goes_on("3-three-masters", "3", "634297a0-04fc-4f4e-9aad-22f314ee6de5-0000");
 }
 
 #[test]
