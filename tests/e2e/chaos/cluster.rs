@@ -117,6 +117,14 @@ impl Cluster {
         for number in 1..cluster.members.len() {
             cluster.launch(number, &["--join", &peer, "--token-file", &token]);
         }
+        // One that is still learning does not count: two voters stand no loss at all.
+        cluster.wait("every master to vote", READY, || {
+            let status =
+                cluster.inside(|| http::get(&cluster.members[0].master, "/mesita/v1/cluster")).json();
+            let masters = status["masters"].as_array()?;
+            let voters = masters.iter().filter(|master| master["role"] != "learner").count();
+            (voters == cluster.members.len()).then_some(())
+        });
         cluster
     }
 
