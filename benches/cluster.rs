@@ -8,13 +8,16 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use mesita::api::v1::scheduler::{self, call};
-use mesita::api::v1::{self, TaskState};
-use mesita::client::http::{HttpClient, HttpScheduler};
-use mesita::client::{SchedulerApi, SubscriptionStream};
+use mesita::api::v1::TaskState;
 use serde_json::Value;
+
+#[expect(dead_code, reason = "shared by all benchmarks, and none needs all of it")]
+mod support;
+
+use support::framework::Framework;
+use support::{header, median, now, row, runtime};
 
 /// Starts of a cluster.
 const STARTS: usize = 20;
@@ -26,11 +29,6 @@ const BULK: (usize, usize) = (2_000, 250);
 const TRUE: &str = "/bin/true";
 /// How long an idle cluster is watched.
 const IDLE: Duration = Duration::from_secs(5);
-
-#[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
-fn now() -> Instant {
-    Instant::now()
-}
 
 /// A `mesita dev` that is killed when dropped.
 struct Dev {
@@ -77,120 +75,6 @@ impl Drop for Dev {
     }
 }
 
-/// A subscribed framework.
-struct Framework {
-    api: std::sync::Arc<HttpScheduler>,
-    stream: SubscriptionStream<scheduler::Event>,
-    id: Option<v1::FrameworkId>,
-    offers: Vec<v1::Offer>,
-}
-
-impl Framework {
-    async fn subscribe(master: &str) -> Self {
-        let api = HttpScheduler::new(HttpClient::new(master, Duration::from_secs(30)).unwrap());
-        let info = v1::FrameworkInfo { name: "bench".to_owned(), ..Default::default() };
-        let call = scheduler::Call {
-            r#type: Some(call::Type::Subscribe.into()),
-            subscribe: Some(call::Subscribe { framework_info: info, ..Default::default() }),
-            ..Default::default()
-        };
-        let stream = api.subscribe(call, None).await.unwrap();
-        Self { api: std::sync::Arc::new(api), stream, id: None, offers: Vec::new() }
-    }
-
-    fn call(
-        &self,
-        kind: call::Type,
-        fill: impl FnOnce(&mut scheduler::Call),
-    ) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
-        let mut call = scheduler::Call {
-            framework_id: self.id.clone(),
-            r#type: Some(kind.into()),
-            ..Default::default()
-        };
-        fill(&mut call);
-        let (api, stream_id) = (std::sync::Arc::clone(&self.api), self.stream.stream_id.clone());
-        Box::pin(async move { api.call(call, Some(stream_id), None).await.unwrap() })
-    }
-
-    /// The next event; offers are kept, updates acknowledged and answered.
-    async fn next(&mut self) -> Option<v1::TaskStatus> {
-        let event = self.stream.events.recv().await.unwrap();
-        if let Some(subscribed) = event.subscribed {
-            self.id = Some(subscribed.framework_id);
-        }
-        self.offers.extend(event.offers.map(|offers| offers.offers).unwrap_or_default());
-        let status = event.update?.status;
-        if let (Some(uuid), Some(agent_id)) = (status.uuid.clone(), status.agent_id.clone()) {
-            let acknowledge = call::Acknowledge { agent_id, task_id: status.task_id.clone(), uuid };
-            tokio::spawn(self.call(call::Type::Acknowledge, |call| call.acknowledge = Some(acknowledge)));
-        }
-        Some(status)
-    }
-
-    async fn offer(&mut self) -> v1::Offer {
-        loop {
-            if let Some(offer) = self.offers.pop() {
-                return offer;
-            }
-            self.next().await;
-        }
-    }
-
-    /// Launches tasks with one ACCEPT; what is left of the offer comes back at once.
-    async fn launch(&mut self, tasks: std::ops::Range<usize>) {
-        let offer = self.offer().await;
-        let scalar = |name: &str, value| v1::Resource {
-            name: name.to_owned(),
-            r#type: v1::value::Type::Scalar.into(),
-            scalar: Some(v1::value::Scalar { value }),
-            ..Default::default()
-        };
-        let task_infos = tasks.map(|number| v1::TaskInfo {
-            name: "true".to_owned(),
-            task_id: v1::TaskId { value: format!("task-{number}") },
-            agent_id: offer.agent_id.clone(),
-            command: Some(v1::CommandInfo {
-                shell: Some(false),
-                value: Some(TRUE.to_owned()),
-                ..Default::default()
-            }),
-            resources: vec![scalar("cpus", 0.01), scalar("mem", 1.0)],
-            ..Default::default()
-        });
-        let operation = v1::offer::Operation {
-            r#type: Some(v1::offer::operation::Type::Launch.into()),
-            launch: Some(v1::offer::operation::Launch { task_infos: task_infos.collect() }),
-            ..Default::default()
-        };
-        let accept = call::Accept {
-            offer_ids: vec![offer.id],
-            operations: vec![operation],
-            filters: Some(v1::Filters { refuse_seconds: Some(0.0) }),
-        };
-        self.call(call::Type::Accept, |call| call.accept = Some(accept)).await;
-    }
-
-    async fn until(&mut self, state: TaskState, mut count: usize) {
-        while count > 0 {
-            if self.next().await.is_some_and(|status| status.state == i32::from(state)) {
-                count -= 1;
-            }
-        }
-    }
-}
-
-fn median(mut times: Vec<Duration>) -> f64 {
-    times.sort();
-    times[times.len() / 2].as_secs_f64() * 1_000.0
-}
-
-fn row(work: &str, floor: &str, ours: &str, ratio: &str, target: &str) {
-    let mut out = std::io::stdout().lock();
-    std::io::Write::write_fmt(&mut out, format_args!("| {work} | {floor} | {ours} | {ratio} | {target} |\n"))
-        .unwrap();
-}
-
 /// Times of one child, started and waited for.
 fn spawns(program: &str, argument: Option<&str>, count: usize) -> Vec<Duration> {
     let one = |_| {
@@ -209,7 +93,7 @@ async fn cold_start() {
         let start = now();
         let dev = Dev::start();
         ready.push(start.elapsed());
-        let mut framework = Framework::subscribe(&dev.master).await;
+        let mut framework = Framework::subscribe(&dev.master, None).await.unwrap();
         framework.offer().await;
         offered.push(start.elapsed());
     }
@@ -233,7 +117,7 @@ async fn cold_start() {
 
 async fn idle() {
     let dev = Dev::start();
-    let mut framework = Framework::subscribe(&dev.master).await;
+    let mut framework = Framework::subscribe(&dev.master, None).await.unwrap();
     framework.offer().await;
     let before = dev.usage().0;
     tokio::time::sleep(IDLE).await;
@@ -246,13 +130,13 @@ async fn idle() {
 
 async fn one_task() {
     let dev = Dev::start();
-    let mut framework = Framework::subscribe(&dev.master).await;
+    let mut framework = Framework::subscribe(&dev.master, None).await.unwrap();
     let (mut running, mut finished) = (Vec::new(), Vec::new());
     for number in 0..SINGLES {
         let offer = framework.offer().await;
         framework.offers.push(offer);
         let start = now();
-        framework.launch(number..number + 1).await;
+        framework.launch(TRUE, number..number + 1).await;
         framework.until(TaskState::TaskRunning, 1).await;
         running.push(start.elapsed());
         framework.until(TaskState::TaskFinished, 1).await;
@@ -279,13 +163,13 @@ async fn bulk() {
     let rate = |elapsed: Duration| count as f64 / elapsed.as_secs_f64();
     let floor = rate(start.elapsed());
     let dev = Dev::start();
-    let mut framework = Framework::subscribe(&dev.master).await;
+    let mut framework = Framework::subscribe(&dev.master, None).await.unwrap();
     let offer = framework.offer().await;
     framework.offers.push(offer);
     let start = now();
     let mut finished = 0;
     for first in (0..count).step_by(most) {
-        framework.launch(first..(first + most).min(count)).await;
+        framework.launch(TRUE, first..(first + most).min(count)).await;
         // What ends while the next offer is waited for is counted, too.
         while framework.offers.is_empty() && finished < count {
             let ended = framework.next().await;
@@ -308,10 +192,8 @@ fn main() {
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    row("work", "floor of the same run", "ours", "ratio", "target");
-    row("---", "---", "---", "---", "---");
-    runtime.block_on(async {
+    header();
+    runtime().block_on(async {
         cold_start().await;
         idle().await;
         one_task().await;

@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# Runs the benchmarks and prints one table: floor of the same run, ours, ratio, target.
+# Runs the benchmarks and prints one table each: floor of the same run, ours, ratio, target.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-cargo bench --locked --bench cluster
+for bench in cluster consensus failover; do
+    cargo bench --locked --bench "$bench"
+done
