@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::data::Data;
 use super::desk::Desk;
@@ -18,6 +18,7 @@ use super::identity::{
 use super::listen;
 use super::renewing::Renewing;
 use super::start::StartError;
+use crate::api::peer::{FromAgent, ToAgent};
 use crate::base::address::host_port;
 use crate::base::clock::SystemClock;
 use crate::base::id::NodeId;
@@ -29,12 +30,15 @@ use crate::peer::wire::{
     self, Authority, Credentials, Dialler, Faults, PeerServer, Role, Token, WireNetwork, secret_digest,
 };
 use crate::registry::core::{self as registry, Change, Command, KNOWS_MASTERS, MasterEntry, TokenEntry};
-use crate::registry::run::{Link, Others, Registry, RegistryConfig};
+use crate::registry::run::{Leadership, Link, Others, Registry, RegistryConfig};
 
 /// Pause before something that did not work is tried again.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long a node waits at its start until somebody leads.
 const SETTLE: Duration = Duration::from_secs(5);
+
+/// Messages between an agent and the leader on their way through this node, each way.
+const AGENT_MESSAGES: usize = 256;
 
 /// A master's place among others, before its registry runs.
 pub(super) struct Seat {
@@ -266,11 +270,57 @@ impl AgentPeer for Remote {
             if self.registry.leads() {
                 return self.own.connect(Some(self.dialler.node_id())).await;
             }
-            let leader = self.leader().ok_or(ApiError::NotLeader { leader: None })?;
-            let call = self.dialler.agent(&leader).await;
+            let leader = self.registry.leader();
+            let address = self.leader().ok_or(ApiError::NotLeader { leader: None })?;
+            let call = self.dialler.agent(&address).await;
             let call = call.map_err(|error| ApiError::Unavailable(error.to_string()))?;
-            Ok(AgentLink { to_master: call.to_master, from_master: call.from_master })
+            let (to_master, outgoing) = mpsc::channel(AGENT_MESSAGES);
+            let (incoming, from_master) = mpsc::channel(AGENT_MESSAGES);
+            let leads = still_leads(self.registry.leadership(), leader);
+            tokio::spawn(carry(call, outgoing, incoming, leads));
+            Ok(AgentLink { to_master, from_master })
         })
+    }
+}
+
+/// Ends when somebody else leads, as far as this node knows.
+async fn still_leads(mut leadership: watch::Receiver<Leadership>, leader: Option<NodeId>) {
+    let is_another = |role: &Leadership| match role {
+        Leadership::Leader { .. } => true,
+        Leadership::Follower { leader: now } => now.is_some() && *now != leader,
+    };
+    if leadership.wait_for(is_another).await.is_err() {
+        // The registry has ended, and with it the node: its other parts say so.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Carries an agent's messages until either side ends, or the leader is one no more: one that was stopped
+/// would be waited for much longer than it takes to elect another.
+async fn carry(
+    mut call: wire::AgentCall,
+    mut outgoing: mpsc::Receiver<FromAgent>,
+    incoming: mpsc::Sender<ToAgent>,
+    leads: impl Future<Output = ()>,
+) {
+    let up = async {
+        while let Some(message) = outgoing.recv().await {
+            if call.to_master.send(message).await.is_err() {
+                return;
+            }
+        }
+    };
+    let down = async {
+        while let Some(message) = call.from_master.recv().await {
+            if incoming.send(message).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = up => {}
+        () = down => {}
+        () = leads => tracing::info!("another master leads: the agent goes there"),
     }
 }
 
@@ -284,8 +334,14 @@ impl crate::server::ToLeader for Remote {
         request: wire::ForwardRequest,
     ) -> crate::base::future::BoxFuture<'_, Result<wire::ForwardReply, String>> {
         Box::pin(async move {
-            let leader = self.leader().ok_or("no master leads now; try again")?;
-            self.dialler.forward(&leader, request).await.map_err(|error| error.to_string())
+            let leader = self.registry.leader();
+            let address = self.leader().ok_or("no master leads now; try again")?;
+            tokio::select! {
+                reply = self.dialler.forward(&address, request) => reply.map_err(|error| error.to_string()),
+                () = still_leads(self.registry.leadership(), leader) => Err(format!(
+                    "{address} led, and another master was elected before it answered: look whether it was done, then try again"
+                )),
+            }
         })
     }
 }

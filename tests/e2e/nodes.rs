@@ -169,6 +169,26 @@ fn all_started_again_at_other_addresses_find_each_other_through_one() {
 }
 
 #[test]
+fn agents_leave_a_leader_that_was_stopped() {
+    let (_folder, nodes) = three();
+    let leader = wait_leader(&nodes, &[0, 1, 2]);
+    wait_for("every master to vote", || {
+        let voters = masters_of(&nodes[leader]).iter().filter(|master| master["role"] != "learner").count();
+        (voters == 3).then_some(())
+    });
+    let others: Vec<usize> = (0..3).filter(|number| *number != leader).collect();
+    let began = crate::support::now();
+    signal_process(nodes[leader].child.id(), "STOP");
+    let next = wait_leader(&nodes, &others);
+    let took = began.elapsed();
+    signal_process(nodes[leader].child.id(), "CONT");
+    assert_ne!(next, leader);
+    // An election, not the ten seconds after which a silent connection is given up.
+    assert!(took.as_secs() < 7, "it took {took:?}");
+    wait_leader(&nodes, &[0, 1, 2]);
+}
+
+#[test]
 fn a_planned_stop_hands_the_leadership_over_and_leaves_tasks_running() {
     let (_folder, mut nodes) = three();
     let leader = wait_leader(&nodes, &[0, 1, 2]);

@@ -1,6 +1,8 @@
 //! The registry behind consensus: propose, view, watch.
 
 mod arc_cell;
+#[cfg(test)]
+mod behind_tests;
 mod handle;
 mod keeper;
 mod offline;
