@@ -100,7 +100,9 @@ impl Voters {
                 first_voters: first_voters.clone(),
                 seed: id(number).get(),
             };
-            let store = Arc::new(SledStore::open(&folder.path().join(number.to_string())).unwrap());
+            let path = folder.path().join(number.to_string());
+            std::fs::create_dir(&path).unwrap();
+            let store = Arc::new(SledStore::open(&path).unwrap());
             let config = MemberConfig { core, tick: TICK };
             start(&mut tasks, &config, store, link, |_| Ok(Counter(0))).unwrap()
         };
