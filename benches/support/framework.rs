@@ -39,7 +39,7 @@ impl Framework {
         &self,
         kind: call::Type,
         fill: impl FnOnce(&mut scheduler::Call),
-    ) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), ApiError>> + Send>> {
         let mut call = scheduler::Call {
             framework_id: self.id.clone(),
             r#type: Some(kind.into()),
@@ -47,7 +47,7 @@ impl Framework {
         };
         fill(&mut call);
         let (api, stream_id) = (std::sync::Arc::clone(&self.api), self.stream.stream_id.clone());
-        Box::pin(async move { api.call(call, Some(stream_id), None).await.unwrap() })
+        Box::pin(async move { api.call(call, Some(stream_id), None).await })
     }
 
     /// The next event; offers are kept, updates acknowledged and answered.
@@ -60,6 +60,7 @@ impl Framework {
         let status = event.update?.status;
         if let (Some(uuid), Some(agent_id)) = (status.uuid.clone(), status.agent_id.clone()) {
             let acknowledge = call::Acknowledge { agent_id, task_id: status.task_id.clone(), uuid };
+            // One that is lost with its master is asked for again.
             tokio::spawn(self.call(call::Type::Acknowledge, |call| call.acknowledge = Some(acknowledge)));
         }
         Some(status)
@@ -105,7 +106,7 @@ impl Framework {
             operations: vec![operation],
             filters: Some(v1::Filters { refuse_seconds: Some(0.0) }),
         };
-        self.call(call::Type::Accept, |call| call.accept = Some(accept)).await;
+        self.call(call::Type::Accept, |call| call.accept = Some(accept)).await.unwrap();
     }
 
     pub(crate) async fn until(&mut self, state: TaskState, mut count: usize) {
