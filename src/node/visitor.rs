@@ -6,13 +6,16 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::data::Data;
 use super::identity::{self, Beginning, peer};
 use super::renewing::Renewing;
 use super::start::StartError;
+use super::wire::{AGENT_MESSAGES, carry};
 use crate::base::clock::SystemClock;
 use crate::base::future::BoxFuture;
 use crate::base::id::NodeId;
@@ -22,6 +25,10 @@ use crate::config::PeerConfig;
 use crate::peer::wire::{CallError, Dialler, Leader, Refusal, Role};
 use crate::registry::core::MasterEntry;
 
+/// A leader pings its agents several times in this time; longer silence is looked into.
+const SILENCE: Duration = Duration::from_secs(4);
+/// How often it is looked whether the leader is silent.
+const LOOK: Duration = Duration::from_secs(1);
 /// File with the masters' addresses: an id and an address a line.
 const MASTERS: &str = "masters";
 
@@ -29,7 +36,7 @@ const MASTERS: &str = "masters";
 pub(super) struct Visitor {
     dialler: Dialler,
     directory: PathBuf,
-    known: Mutex<Known>,
+    known: Arc<Mutex<Known>>,
     failures: mpsc::UnboundedSender<Fatal>,
 }
 
@@ -51,7 +58,7 @@ impl Visitor {
         let Beginning { credentials, named, directory, .. } =
             identity::begin(data, &config.begin, Role::Agent, &entry, clock).await?;
         let dialler = Dialler::new(credentials.clone());
-        let known = Mutex::new(Known { masters: read(&directory)?, leader: None });
+        let known = Arc::new(Mutex::new(Known { masters: read(&directory)?, leader: None }));
         let failures = tasks.fatal();
         let visitor = Arc::new(Self { dialler: dialler.clone(), directory, known, failures });
         visitor.note(named).map_err(peer)?;
@@ -122,7 +129,45 @@ impl Visitor {
     async fn dial(&self) -> Result<AgentLink, CallError> {
         let leader = self.find_leader().await?;
         let call = self.dialler.agent(&leader).await.inspect_err(|_| self.known().leader = None)?;
-        Ok(AgentLink { to_master: call.to_master, from_master: call.from_master })
+        let (to_master, outgoing) = mpsc::channel(AGENT_MESSAGES);
+        let (incoming, from_master) = mpsc::channel(AGENT_MESSAGES);
+        let (heard, last) = watch::channel(Instant::now());
+        let leads = still_leads(self.dialler.clone(), Arc::clone(&self.known), leader, last);
+        let heard = move || {
+            heard.send_replace(Instant::now());
+        };
+        tokio::spawn(carry(call, outgoing, incoming, leads, heard));
+        Ok(AgentLink { to_master, from_master })
+    }
+}
+
+/// Ends when the leader says nothing, and another master says that somebody else leads.
+async fn still_leads(
+    dialler: Dialler,
+    known: Arc<Mutex<Known>>,
+    leader: String,
+    heard: watch::Receiver<Instant>,
+) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if heard.borrow().elapsed() < SILENCE {
+            continue;
+        }
+        let others: Vec<String> = {
+            let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.masters.values().filter(|address| **address != leader).cloned().collect()
+        };
+        for address in others {
+            let asked = dialler.leader(&address).await;
+            if let Ok(Leader { peer_address: Some(now), .. }) = asked
+                && now != leader
+            {
+                known.lock().unwrap_or_else(PoisonError::into_inner).leader = Some(now);
+                return;
+            }
+        }
+        // Nobody knows of another.
+        tokio::time::sleep(SILENCE).await;
     }
 }
 

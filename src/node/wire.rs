@@ -38,7 +38,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const SETTLE: Duration = Duration::from_secs(5);
 
 /// Messages between an agent and the leader on their way through this node, each way.
-const AGENT_MESSAGES: usize = 256;
+pub(super) const AGENT_MESSAGES: usize = 256;
 
 /// A master's place among others, before its registry runs.
 pub(super) struct Seat {
@@ -277,7 +277,7 @@ impl AgentPeer for Remote {
             let (to_master, outgoing) = mpsc::channel(AGENT_MESSAGES);
             let (incoming, from_master) = mpsc::channel(AGENT_MESSAGES);
             let leads = still_leads(self.registry.leadership(), leader);
-            tokio::spawn(carry(call, outgoing, incoming, leads));
+            tokio::spawn(carry(call, outgoing, incoming, leads, || {}));
             Ok(AgentLink { to_master, from_master })
         })
     }
@@ -296,12 +296,13 @@ async fn still_leads(mut leadership: watch::Receiver<Leadership>, leader: Option
 }
 
 /// Carries an agent's messages until either side ends, or the leader is one no more: one that was stopped
-/// would be waited for much longer than it takes to elect another.
-async fn carry(
+/// would be waited for much longer than it takes to elect another. `heard` is told of each of its messages.
+pub(super) async fn carry(
     mut call: wire::AgentCall,
     mut outgoing: mpsc::Receiver<FromAgent>,
     incoming: mpsc::Sender<ToAgent>,
     leads: impl Future<Output = ()>,
+    heard: impl Fn(),
 ) {
     let up = async {
         while let Some(message) = outgoing.recv().await {
@@ -312,6 +313,7 @@ async fn carry(
     };
     let down = async {
         while let Some(message) = call.from_master.recv().await {
+            heard();
             if incoming.send(message).await.is_err() {
                 return;
             }

@@ -170,7 +170,10 @@ fn all_started_again_at_other_addresses_find_each_other_through_one() {
 
 #[test]
 fn agents_leave_a_leader_that_was_stopped() {
-    let (_folder, nodes) = three();
+    let (folder, nodes) = three();
+    // One more that has no master: it has to ask.
+    let join = ["--join", &nodes[0].peer(), "--token-file", &token(&nodes[0].data, "agent")];
+    let _away = agent_node(&folder.path().join("away"), &join);
     let leader = wait_leader(&nodes, &[0, 1, 2]);
     wait_for("every master to vote", || {
         let voters = masters_of(&nodes[leader]).iter().filter(|master| master["role"] != "learner").count();
@@ -180,6 +183,9 @@ fn agents_leave_a_leader_that_was_stopped() {
     let began = crate::support::now();
     signal_process(nodes[leader].child.id(), "STOP");
     let next = wait_leader(&nodes, &others);
+    wait_for("the agent without a master", || {
+        agent_nodes_of(&nodes[next]).iter().any(|node| node["is_alive"] == true).then_some(())
+    });
     let took = began.elapsed();
     signal_process(nodes[leader].child.id(), "CONT");
     assert_ne!(next, leader);
