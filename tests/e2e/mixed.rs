@@ -45,12 +45,25 @@ fn status(cluster: &Cluster, asked: usize) -> Value {
     http::get(&cluster.members[asked].master, "/mesita/v1/cluster").json()
 }
 
+/// Stops a node, puts the program that was built in its place, and starts it on the same data.
+fn upgrade(cluster: &mut Cluster, number: usize) {
+    assert_eq!(cluster.end(number, "TERM"), Some(0), "a planned stop");
+    cluster.members[number].program = PathBuf::from(env!("CARGO_BIN_EXE_mesita"));
+    cluster.restart(number);
+}
+
 #[test]
 fn a_node_of_the_previous_version_works_with_the_others_and_is_upgraded() {
     let Some(previous) = previous() else { return };
     let mut plan = Plan::new(RESOURCES);
-    plan.programs[OLD] = previous;
+    // The cluster is the previous version's, and two nodes of it are upgraded: what only the later one knows
+    // cannot be used before the third is.
+    plan.programs = std::array::from_fn(|_| previous.clone());
     let mut cluster = Cluster::start(&plan);
+    for number in (0..3).filter(|number| *number != OLD) {
+        cluster.wait_settled("a leader before an upgrade", BACK);
+        upgrade(&mut cluster, number);
+    }
     let leader = cluster.wait_settled("the first leader", BACK);
     let cmd = format!("{} $MESOS_TASK_ID $MARATHON_APP_ID long", cluster.task());
     let app = json!({ "id": "/web", "cmd": cmd, "cpus": 0.1, "mem": 8, "instances": 3 });
@@ -71,9 +84,7 @@ fn a_node_of_the_previous_version_works_with_the_others_and_is_upgraded() {
     }
     let before = status(&cluster, 0)["command_version"].as_u64().expect("a version");
     // The upgrade: stop, another program, start on the same data.
-    assert_eq!(cluster.end(OLD, "TERM"), Some(0), "a planned stop");
-    cluster.members[OLD].program = PathBuf::from(env!("CARGO_BIN_EXE_mesita"));
-    cluster.restart(OLD);
+    upgrade(&mut cluster, OLD);
     cluster.wait_settled("the upgraded node", BACK);
     assert_eq!(wait_running(&cluster.members[OLD].master, "/web", instances), tasks);
     let ours = u64::from(mesita::registry::core::VERSION);
