@@ -91,10 +91,8 @@ impl Agents {
         let containerizers = containerizers(config, tasks_outlive, address, notes, events).await?;
         self.containerizers.extend(containerizers.values().cloned());
         let root = environment.data.root().join(format!("agent-{index}"));
-        let store = environment.data.agent_store(index).map_err(|error| match error {
-            StartError::Store(error) => explain_store(error, &root, Copies::Agent),
-            other => other,
-        })?;
+        let store = environment.data.agent_store(index);
+        let store = store.map_err(|error| explain_store(error, &root, Copies::Agent))?;
         let master = Arc::clone(&environment.master);
         let clock = Arc::clone(&environment.clock);
         let handle =

@@ -40,7 +40,10 @@ pub(super) fn explain(error: RegistryError, root: &Path, copies: Copies) -> Star
     StartError::Damaged { what, remedy }
 }
 
-/// The same for a store by itself.
-pub(super) fn explain_store(error: StoreError, root: &Path, copies: Copies) -> StartError {
-    explain(RegistryError::Member(MemberError::Store(error)), root, copies)
+/// The same for a store by itself; other errors stay as they are.
+pub(super) fn explain_store(error: StartError, root: &Path, copies: Copies) -> StartError {
+    match error {
+        StartError::Store(error) => explain(RegistryError::Member(MemberError::Store(error)), root, copies),
+        other => other,
+    }
 }

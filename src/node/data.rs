@@ -17,7 +17,7 @@ use crate::config::DataDir;
 use crate::storage::{Faults, MemoryStore, SledStore, Store};
 
 /// Directory of a registry.
-const REGISTRY: &str = "registry";
+pub(super) const REGISTRY: &str = "registry";
 /// How the directories of several masters begin; a number follows.
 const MASTER: &str = "master-";
 

@@ -141,10 +141,7 @@ impl MasterRole {
         let Placed { registry_config, others, remote } = place(environment, number, addresses).await?;
         let (id, peer) = (registry_config.id, remote.address());
         let (root, copies) = (environment.root_of(number), environment.copies());
-        let store = environment.store(number).map_err(|error| match error {
-            StartError::Store(error) => explain_store(error, &root, copies),
-            other => other,
-        })?;
+        let store = environment.store(number).map_err(|error| explain_store(error, &root, copies))?;
         let clock = &environment.clock;
         let registry = Registry::start(&mut tasks, store, registry_config, others, Arc::clone(clock)).await;
         let registry = registry.map_err(|error| explain(error, &root, copies))?;

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::data::REGISTRY;
 use super::snapshots::{Contents, Snapshot};
 use crate::base::clock::SystemClock;
 use crate::base::id::NodeId;
@@ -14,8 +15,6 @@ use crate::registry::core::State;
 use crate::registry::run::{RegistryConfig, Salvaged, begin, salvage};
 use crate::storage::{SledStore, Store};
 
-/// Directory of the registry below a data directory.
-const REGISTRY: &str = "registry";
 /// Where a new registry is made before it takes the place of the old one.
 const NEW: &str = "registry.new";
 

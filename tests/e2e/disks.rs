@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::masters::get;
-use crate::nodes::{Node, cli, command, token};
+use crate::nodes::{Node, cli, command, token, wait_voters};
 use crate::support::{DEADLINE, now, request, wait_for};
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
@@ -96,13 +96,7 @@ fn one_disk_that_fails_does_not_stop_three_masters() {
     let (peer, token) = (first.peer(), token(&data[0], "master"));
     let join = ["--join", &peer, "--token-file", &token];
     let (second, _third) = (Node::start(&data[1], &join), Node::start(&data[2], &join));
-    let voters = || {
-        let (_, said) = cli(&second, &["cluster", "status", "--json"]);
-        let status: Value = serde_json::from_str(&said).unwrap_or_default();
-        let masters = status["masters"].as_array().cloned().unwrap_or_default();
-        masters.iter().filter(|master| master["role"] != "learner").count()
-    };
-    wait_for("three voters", || (voters() == 3).then_some(()));
+    wait_voters(&second, 3);
     let base = second.master();
     let mut acknowledged = Vec::new();
     wait_for("the first disk to fail", || {
@@ -142,12 +136,8 @@ fn a_slow_disk_of_the_leader_deposes_nobody() {
         let (_, said) = cli(&second, &["cluster", "status", "--json"]);
         serde_json::from_str::<Value>(&said).unwrap_or_default()
     };
-    let before = wait_for("three voters", || {
-        let status = status();
-        let masters = status["masters"].as_array().cloned().unwrap_or_default();
-        let voters = masters.iter().filter(|master| master["role"] != "learner").count();
-        (voters == 3).then_some(status)
-    });
+    wait_voters(&second, 3);
+    let before = status();
     let mut slowest = std::time::Duration::ZERO;
     for number in 0..60 {
         let start = now();

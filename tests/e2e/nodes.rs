@@ -89,7 +89,7 @@ pub(crate) fn three() -> (TempDir, Vec<Node>) {
 }
 
 /// One that is still learning does not count: two voters stand no loss at all.
-fn wait_voters(asked: &Node, count: usize) {
+pub(crate) fn wait_voters(asked: &Node, count: usize) {
     wait_for("every master to vote", || {
         let masters = masters_of(asked);
         (masters.iter().filter(|master| master["role"] != "learner").count() == count).then_some(())
