@@ -45,6 +45,12 @@ const FULL_LISTS: &[&str] = &[
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={PROTO_ROOT}");
     println!("cargo:rerun-if-changed=build.rs");
+    // Bugs planted on purpose, for the tests of the simulator alone.
+    println!("cargo:rerun-if-env-changed=MESITA_PLANTED");
+    println!("cargo:rustc-check-cfg=cfg(planted)");
+    if std::env::var("MESITA_PLANTED").is_ok_and(|value| value == "1") {
+        println!("cargo:rustc-cfg=planted");
+    }
     let files: Vec<PathBuf> = PROTOS.iter().map(|name| PathBuf::from(PROTO_ROOT).join(name)).collect();
     let descriptors = protox::compile(&files, [PROTO_ROOT])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use mesita::base::id::NodeId;
 use mesita::base::spawn::{Fatal, Tasks};
-use mesita::consensus::core::{Config, Role};
+use mesita::consensus::core::{Config, Role, SNAPSHOT_EVERY};
 use mesita::consensus::run::{Handle, Link, Machine, MemberConfig, ProposeError, start};
 use mesita::peer::memory::Hub;
 use mesita::storage::SledStore;
@@ -99,6 +99,7 @@ impl Voters {
                 election_ticks: ELECTION_TICKS,
                 first_voters: first_voters.clone(),
                 seed: id(number).get(),
+                snapshot_every: SNAPSHOT_EVERY,
             };
             let path = folder.path().join(number.to_string());
             std::fs::create_dir(&path).unwrap();

@@ -70,6 +70,18 @@ impl Masters {
         .await;
     }
 
+    /// Until all three vote and have everything.
+    async fn voters(&self) {
+        self.ask("three voters", async |master| {
+            let client = HttpClient::new(master, TRY).unwrap();
+            let status = client.get("/mesita/v1/cluster").await.ok()?.json();
+            let masters = status["masters"].as_array()?;
+            let votes = |one: &Value| one["role"] != "learner" && one["is_alive"] == true && one["lag"] == 0;
+            (masters.len() == 3 && masters.iter().all(votes)).then_some(())
+        })
+        .await;
+    }
+
     /// Until so many agents are active.
     async fn agents(&self, count: usize) {
         self.operator("GET_AGENTS", |answer| {
@@ -146,6 +158,7 @@ async fn nodes(parent: &Path, by: Signal) {
     framework.offer().await;
     for round in 0..ROUNDS {
         let all = Masters(three.masters(&[0, 1, 2]));
+        all.voters().await;
         all.agents(3).await;
         let leader = all.leader().await;
         let others: Vec<usize> = (0..3).filter(|number| *number != leader).collect();
@@ -222,6 +235,7 @@ async fn tasks(count: usize) -> [Duration; 2] {
         }
     }
     framework.until(TaskState::TaskRunning, count - running).await;
+    framework.acknowledged().await;
     let leader = until("a leader", async || cluster.leader().await).await;
     let left = urls.into_iter().enumerate().filter(|(number, _)| *number != leader);
     let left = Masters(left.map(|(_, url)| url).collect());

@@ -20,6 +20,7 @@ pub mod registry;
 pub mod resources;
 pub mod server;
 pub mod service;
+pub mod sim;
 pub mod storage;
 
 pub use cluster::Cluster;

@@ -26,8 +26,16 @@ const fn doing(path: &'static str, may: &'static [&'static str]) -> Room {
 }
 
 /// The pure files of `base`, which pure rooms may use.
-const BASE: &[&str] =
-    &["base/address", "base/id", "base/nearest", "base/time", "base/chance", "base/backoff", "base/future"];
+const BASE: &[&str] = &[
+    "base/address",
+    "base/id",
+    "base/nearest",
+    "base/time",
+    "base/chance",
+    "base/backoff",
+    "base/future",
+    "base/planted",
+];
 
 /// Lower rooms first. What a room may import beside its list: itself, and [`BASE`]; a doing room
 /// also the rest of `base`, `api`, `resources` and `config`.
@@ -39,6 +47,8 @@ const ROOMS: &[Room] = &[
     pure("base/chance", &[]),
     pure("base/backoff", &[]),
     pure("base/future", &[]),
+    // Only in builds that look for planted bugs.
+    pure("base/planted", &[]),
     doing("base", &[]),
     doing("os", &[]),
     pure("api", &[]),
@@ -51,7 +61,22 @@ const ROOMS: &[Room] = &[
     pure("agent/core", &["api", "resources"]),
     pure("service/core", &["api", "resources", "service/model"]),
     pure("consensus/core", &[]),
-    doing("storage", &[]),
+    pure(
+        "sim",
+        &[
+            "api",
+            "resources",
+            "service/model",
+            "registry/core",
+            "allocator",
+            "master/core",
+            "agent/core",
+            "service/core",
+            "consensus/core",
+        ],
+    ),
+    // How much room disks have.
+    doing("storage", &["os"]),
     // Of `os` only the files that nobody else may read.
     doing("peer", &["storage", "os"]),
     doing("consensus/run", &["consensus/core", "storage", "peer"]),

@@ -7,12 +7,17 @@ use mesita::api::v1::{self, TaskState};
 use mesita::client::http::{HttpClient, HttpScheduler};
 use mesita::client::{ApiError, SchedulerApi, SubscriptionStream};
 
+/// Acknowledgements that are on their way together.
+const AT_ONCE: usize = 64;
+
 /// A subscribed framework.
 pub(crate) struct Framework {
     api: std::sync::Arc<HttpScheduler>,
     stream: SubscriptionStream<scheduler::Event>,
     pub(crate) id: Option<v1::FrameworkId>,
     pub(crate) offers: Vec<v1::Offer>,
+    /// Acknowledgements on their way.
+    acknowledgements: tokio::task::JoinSet<Result<(), ApiError>>,
 }
 
 impl Framework {
@@ -32,7 +37,8 @@ impl Framework {
             ..Default::default()
         };
         let stream = api.subscribe(call, None).await?;
-        Ok(Self { api: std::sync::Arc::new(api), stream, id, offers: Vec::new() })
+        let acknowledgements = tokio::task::JoinSet::new();
+        Ok(Self { api: std::sync::Arc::new(api), stream, id, offers: Vec::new(), acknowledgements })
     }
 
     pub(crate) fn call(
@@ -61,9 +67,22 @@ impl Framework {
         if let (Some(uuid), Some(agent_id)) = (status.uuid.clone(), status.agent_id.clone()) {
             let acknowledge = call::Acknowledge { agent_id, task_id: status.task_id.clone(), uuid };
             // One that is lost with its master is asked for again.
-            tokio::spawn(self.call(call::Type::Acknowledge, |call| call.acknowledge = Some(acknowledge)));
+            let call = self.call(call::Type::Acknowledge, |call| call.acknowledge = Some(acknowledge));
+            while self.acknowledgements.len() >= AT_ONCE
+                && let Some(taken) = self.acknowledgements.join_next().await
+            {
+                taken.unwrap().unwrap();
+            }
+            self.acknowledgements.spawn(call);
         }
         Some(status)
+    }
+
+    /// Waits until every acknowledgement was taken.
+    pub(crate) async fn acknowledged(&mut self) {
+        while let Some(taken) = self.acknowledgements.join_next().await {
+            taken.unwrap().unwrap();
+        }
     }
 
     pub(crate) async fn offer(&mut self) -> v1::Offer {

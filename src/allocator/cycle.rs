@@ -4,6 +4,8 @@ use super::agents::{Agent, Filter};
 use super::frameworks::Framework;
 use super::state::{Allocator, Grant};
 use crate::base::id::{AgentId, FrameworkId, Role};
+#[cfg(planted)]
+use crate::base::planted::{self, Bug};
 use crate::base::time::Mono;
 use crate::resources::Resources;
 
@@ -62,6 +64,10 @@ impl Allocator {
                 let Ok(resources) = self.offerable(agent_id, &framework_id, &role) else { continue };
                 let allocated = resources.allocated_to(&role);
                 self.give(&framework_id, agent_id, &allocated);
+                #[cfg(planted)]
+                if let Some(agent) = self.agents.get_mut(agent_id).filter(|_| planted::has(Bug::OfferTwice)) {
+                    agent.free.add(&resources);
+                }
                 grants.push(Grant {
                     framework_id,
                     role: role.clone(),
@@ -107,6 +113,8 @@ impl Allocator {
             return Err(Refusal::BelowMinimum);
         }
         let filters = agent.filters.get(&(framework_id.clone(), role.clone()));
+        #[cfg(planted)]
+        let filters = filters.filter(|_| !planted::has(Bug::ForgetFilter));
         if filters
             .is_some_and(|filters| filters.iter().any(|Filter { refused, .. }| refused.contains(&resources)))
         {

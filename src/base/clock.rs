@@ -1,6 +1,7 @@
 //! The clocks of run loops: the system's, and one that tests set by hand.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::time::{Clock, Mono, Now, Timestamp};
@@ -17,6 +18,8 @@ pub async fn sleep_until(deadline: Option<tokio::time::Instant>) {
 #[derive(Debug)]
 pub struct SystemClock {
     start: Instant,
+    /// How far its wall clock is ahead of the system's, in nanoseconds.
+    ahead: AtomicI64,
 }
 
 impl SystemClock {
@@ -24,7 +27,13 @@ impl SystemClock {
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
     pub fn new() -> Self {
-        Self { start: Instant::now() }
+        Self { start: Instant::now(), ahead: AtomicI64::new(0) }
+    }
+
+    /// Sets how far its wall clock is ahead of the system's, in nanoseconds: below zero it is behind. For
+    /// tests.
+    pub fn skew(&self, nanos: i64) {
+        self.ahead.store(nanos, Ordering::Relaxed);
     }
 
     /// The instant of the runtime's timers at which `deadline` falls.
@@ -48,7 +57,11 @@ impl Clock for SystemClock {
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Now {
             mono: Mono::from_start(self.start.elapsed()),
-            wall: Timestamp::from_nanos(i64::try_from(wall.as_nanos()).unwrap_or(i64::MAX)),
+            wall: Timestamp::from_nanos(
+                i64::try_from(wall.as_nanos())
+                    .unwrap_or(i64::MAX)
+                    .saturating_add(self.ahead.load(Ordering::Relaxed)),
+            ),
         }
     }
 }

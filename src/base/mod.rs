@@ -10,5 +10,7 @@ pub mod clock;
 pub mod future;
 pub mod id;
 pub mod nearest;
+#[cfg(planted)]
+pub mod planted;
 pub mod spawn;
 pub mod time;

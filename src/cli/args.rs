@@ -83,9 +83,19 @@ pub(super) enum Command {
     Stop(Stop),
     /// Run one task now, stream its output, exit with its code.
     Run(Run),
+    /// Run a command with a throw-away cluster around it, and exit with its code.
+    With(With),
+    /// Remove containers and temporary directories that ended clusters left behind.
+    ///
+    /// A cluster that ends cleans up after itself; one that is killed with SIGKILL cannot. What belongs to a data
+    /// directory that was named, which its node may come back to, is left alone unless it is named here.
+    Reap(Reap),
     /// Say why a service is not running as it should.
     Explain(Explain),
     /// A node of a cluster of several machines: a master with an agent beside it.
+    ///
+    /// SIGINT and SIGTERM end it and leave its tasks running. SIGUSR1 drains it: its tasks end, its agent
+    /// leaves the cluster, and the node ends.
     Node(NodeArgs),
     /// The nodes of a cluster, and who may join.
     Cluster {
@@ -115,6 +125,17 @@ pub(super) enum Command {
     DemoWeb(DemoWeb),
 }
 
+/// Arguments of `reap`.
+#[derive(Debug, Args)]
+pub(super) struct Reap {
+    /// Only what the node of this data directory left, also where the node might come back to it.
+    #[arg(long, value_name = "DIR")]
+    pub(super) data_dir: Option<PathBuf>,
+    /// Only say what would be removed.
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
+
 /// Arguments of `dev`.
 #[derive(Debug, Args)]
 pub(super) struct Dev {
@@ -128,6 +149,29 @@ pub(super) struct Dev {
     /// DNS; not built yet, so nothing listens there.
     #[arg(long, value_name = "HOST:PORT")]
     pub(super) dns_addr: Option<SocketAddr>,
+}
+
+/// Arguments of `with`.
+#[derive(Debug, Args)]
+pub(super) struct With {
+    /// App files, deployed and healthy before the command runs.
+    pub(super) files: Vec<PathBuf>,
+    /// Number of masters.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(super) masters: usize,
+    /// Number of agents.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(super) agents: usize,
+    /// What each agent has: cpus:4;mem:4096;ports:[31000-31099].
+    #[arg(long, value_name = "TEXT")]
+    pub(super) resources: Option<String>,
+    /// Tasks are not run: they stay running until they are killed.
+    #[arg(long)]
+    pub(super) fake: bool,
+    /// The command; without one, one line of JSON says where everything answers, and the cluster ends when
+    /// standard input does.
+    #[arg(last = true, value_name = "CMD")]
+    pub(super) command: Vec<std::ffi::OsString>,
 }
 
 /// What `cluster` does.

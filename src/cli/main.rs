@@ -9,8 +9,8 @@ use super::output::{Printer, Report};
 use super::settings::{self, Global};
 use super::target::Target;
 use super::{
-    CliError, Exit, cluster, completion, config, demo_web, deploy, dev, explain, log, logs, node, ps, run,
-    scale, stop, version,
+    CliError, Exit, cluster, completion, config, demo_web, deploy, dev, explain, log, logs, node, ps, reap,
+    run, scale, stop, version, with,
 };
 use crate::config::{For, Layers};
 
@@ -82,6 +82,8 @@ async fn dispatch(
         Command::Scale(arguments) => Box::pin(scale::scale(arguments, &target()?, printer)).await,
         Command::Stop(arguments) => Box::pin(stop::stop(arguments, &target()?, printer)).await,
         Command::Run(arguments) => Box::pin(run::run(arguments, global, printer)).await,
+        Command::Reap(arguments) => reap::reap(&arguments, printer).await,
+        Command::With(arguments) => Box::pin(with::with(arguments, printer)).await,
         Command::Explain(arguments) => {
             explain::explain(&arguments, &target()?).await.and_then(|report| show(printer, &report))
         }

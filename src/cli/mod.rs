@@ -23,6 +23,7 @@ mod node;
 mod output;
 mod ps;
 mod ready;
+mod reap;
 mod run;
 mod scale;
 mod services;
@@ -33,6 +34,7 @@ mod stop;
 mod target;
 mod version;
 mod wait;
+mod with;
 
 pub use error::CliError;
 pub use exit::Exit;

@@ -1,15 +1,17 @@
 //! `mesita node`: one node of a cluster of several machines, in the foreground.
 //!
 //! Ctrl-C, SIGTERM and SIGHUP hand the leadership over and end the node; its tasks go on, and are
-//! found again at the next start.
+//! found again at the next start. SIGUSR1 drains the node's agents first: their tasks end, and they leave
+//! the cluster.
 
 use std::net::SocketAddr;
 
 use super::args::NodeArgs;
 use super::output::Printer;
 use super::ready;
-use super::signals::Interrupt;
+use super::signals::{DrainSignal, Interrupt};
 use super::{CliError, Exit, dev};
+use crate::base::spawn::Fatal;
 use crate::config::{self, Begin, DataDir, Listen, NodeConfig, PEER_PORT, PeerConfig, Setting, Settings};
 use crate::node::Node;
 use crate::os::notify::{self, News};
@@ -22,24 +24,14 @@ pub(super) async fn node(
 ) -> Result<Exit, CliError> {
     let config = resolve(&arguments, settings)?;
     let mut interrupt = Interrupt::install()?;
+    let mut drain = DrainSignal::install()?;
     let mut node = Box::pin(Node::start(config)).await.map_err(|error| CliError::new(error.to_string()))?;
     let mut line = ready::line(&node);
     line["peer"] = node.addresses().peer.map(|address| address.to_string()).into();
     let outcome = match announce(&line, printer) {
         Ok(()) => {
             tell(News::Ready);
-            tokio::select! {
-                () = interrupt.wait() => Ok(()),
-                fatal = node.failed() => {
-                    let error = CliError::new(fatal.to_string());
-                    if !fatal.is_removal {
-                        // At once: what is not known to be on disk must not get there any more.
-                        printer.error(&error);
-                        std::process::exit(i32::from(error.exit.code()));
-                    }
-                    Err(error)
-                }
-            }
+            until_the_end(&mut node, &mut interrupt, &mut drain, printer).await
         }
         Err(error) => Err(error),
     };
@@ -52,6 +44,45 @@ pub(super) async fn node(
         printer.error(&CliError::new(format!("something is left: {}", left.join("; "))));
     }
     outcome.map(|()| Exit::Ok)
+}
+
+/// Waits until the node is to end: it was interrupted, it is drained, or it failed.
+async fn until_the_end(
+    node: &mut Node,
+    interrupt: &mut Interrupt,
+    drain: &mut DrainSignal,
+    printer: Printer,
+) -> Result<(), CliError> {
+    tokio::select! {
+        () = interrupt.wait() => return Ok(()),
+        fatal = node.failed() => return failed(&fatal, printer),
+        () = drain.wait() => {}
+    }
+    printer.note(
+        "SIGUSR1: the tasks of this node end, and its agents leave the cluster; Ctrl-C ends the node at once",
+    );
+    let draining = node.drain();
+    let remarks = tokio::select! {
+        biased;
+        fatal = node.failed() => return failed(&fatal, printer),
+        () = interrupt.wait() => return Ok(()),
+        remarks = draining => remarks,
+    };
+    // The tasks have ended, which is what was asked for: a service manager must not start the node again.
+    remarks.iter().for_each(|remark| printer.note(remark));
+    printer.note("drained");
+    Ok(())
+}
+
+/// A part of the node has failed.
+fn failed(fatal: &Fatal, printer: Printer) -> Result<(), CliError> {
+    let error = CliError::new(fatal.to_string());
+    if !fatal.is_removal {
+        // At once: what is not known to be on disk must not get there any more.
+        printer.error(&error);
+        std::process::exit(i32::from(error.exit.code()));
+    }
+    Err(error)
 }
 
 /// Tells the service manager, if one started the node.

@@ -1,5 +1,5 @@
 //! Ctrl-C, SIGTERM and SIGHUP: the first asks the command to end, the second asks for haste, the third
-//! ends the program, whatever is left.
+//! ends the program, whatever is left. SIGUSR1 asks a node to leave its cluster.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -48,5 +48,39 @@ impl Interrupt {
             // The handler lives as long as the process.
             std::future::pending::<()>().await;
         }
+    }
+}
+
+/// Waits for SIGUSR1. Where there is no such signal, it never comes.
+#[derive(Debug)]
+pub(super) struct DrainSignal {
+    #[cfg(unix)]
+    signal: tokio::signal::unix::Signal,
+}
+
+impl DrainSignal {
+    /// Installs the handler; without one, the signal would end the program.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub(super) fn install() -> Result<Self, CliError> {
+        #[cfg(unix)]
+        {
+            let kind = tokio::signal::unix::SignalKind::user_defined1();
+            let signal = tokio::signal::unix::signal(kind);
+            let problem = |error| CliError::new(format!("SIGUSR1 cannot be handled: {error}"));
+            Ok(Self { signal: signal.map_err(problem)? })
+        }
+        #[cfg(not(unix))]
+        Ok(Self {})
+    }
+
+    /// Ends when the signal has come.
+    pub(super) async fn wait(&mut self) {
+        #[cfg(unix)]
+        if self.signal.recv().await.is_some() {
+            return;
+        }
+        std::future::pending::<()>().await;
     }
 }

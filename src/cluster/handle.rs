@@ -1,20 +1,31 @@
 //! A running cluster and its thread.
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc as blocking;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
+use super::logs::Logs;
 use super::{Builder, ClusterError};
+use crate::api::marathon::{Mode, Request};
+use crate::base::future::BoxFuture;
 use crate::client::{MarathonApi, OperatorApi, SchedulerApi};
 use crate::config::NodeConfig;
-use crate::node::{Addresses, Node};
+use crate::node::{Addresses, Broken, Given, Levers, Node};
 
 /// How long the agents may take to register.
 const AGENTS_DEADLINE: Duration = Duration::from_secs(20);
 /// How long dropping a cluster waits for its thread, beyond the node's own deadline.
 const DROP_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Events that a failing test is shown.
+const TOLD_EVENTS: usize = 50;
+/// Lines of the log that a failing test is shown.
+const TOLD_LINES: usize = 50;
 
 /// A cluster in this process.
 pub struct Cluster {
@@ -22,18 +33,19 @@ pub struct Cluster {
     marathon: Arc<dyn MarathonApi>,
     scheduler: Arc<dyn SchedulerApi>,
     operator: Arc<dyn OperatorApi>,
+    pub(super) levers: Levers,
+    pub(super) logs: Logs,
+    is_kept: Arc<AtomicBool>,
+    keeps_on_failure: bool,
+    root: PathBuf,
     /// Dropping it stops the cluster.
     orders: Option<mpsc::Sender<Order>>,
-    ended: blocking::Receiver<()>,
+    ended: Mutex<blocking::Receiver<()>>,
     result: Option<oneshot::Receiver<Result<(), ClusterError>>>,
 }
 
 /// What is asked of the cluster's thread.
-enum Order {
-    Leader(oneshot::Sender<Option<usize>>),
-    Kill(usize, oneshot::Sender<Result<(), ClusterError>>),
-    Restart(usize, oneshot::Sender<Result<(), ClusterError>>),
-}
+type Order = Box<dyn for<'a> FnOnce(&'a mut Node) -> BoxFuture<'a, ()> + Send>;
 
 /// What the cluster's thread hands out once everything runs.
 struct Running {
@@ -41,6 +53,8 @@ struct Running {
     marathon: Arc<dyn MarathonApi>,
     scheduler: Arc<dyn SchedulerApi>,
     operator: Arc<dyn OperatorApi>,
+    levers: Levers,
+    root: PathBuf,
 }
 
 impl Cluster {
@@ -94,30 +108,37 @@ impl Cluster {
 
     /// The number of the master that leads, counted from 0. None: an election goes on.
     pub async fn leader(&self) -> Option<usize> {
-        self.order(Order::Leader).await.ok().flatten()
+        self.ask(|node| Box::pin(std::future::ready(node.leader()))).await.ok().flatten()
     }
 
-    /// Ends a master as a crash would: what is not on disk is lost, nobody is told.
+    /// Creates a service, or changes it: the body of `PUT /v2/apps`.
     ///
     /// # Errors
-    /// It was ended before, there is no such master, or it did not end in time.
-    pub async fn kill_master(&self, number: usize) -> Result<(), ClusterError> {
-        self.order(|answer| Order::Kill(number, answer)).await?
+    /// Marathon's answer, where it is a refusal.
+    pub async fn deploy(&self, app: Value) -> Result<(), ClusterError> {
+        let request = Request::PutApps { apps: vec![app], mode: Mode::Update, single: false, force: true };
+        match self.marathon().call(request, None).await {
+            Ok(_) => Ok(()),
+            Err(refusal) => Err(ClusterError::Invalid(format!("the service was refused: {refusal}"))),
+        }
     }
 
-    /// Starts a master again that was ended, on the state that it had.
-    ///
-    /// # Errors
-    /// It was not ended, or does not start.
-    pub async fn restart_master(&self, number: usize) -> Result<(), ClusterError> {
-        self.order(|answer| Order::Restart(number, answer)).await?
-    }
-
-    async fn order<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Result<T, ClusterError> {
+    /// Asks something of the node.
+    pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        ask: impl for<'a> FnOnce(&'a mut Node) -> BoxFuture<'a, T> + Send + 'static,
+    ) -> Result<T, ClusterError> {
         let ended = || ClusterError::Invalid("the cluster has ended".to_owned());
         let (answer, answered) = oneshot::channel();
+        let order: Order = Box::new(move |node| {
+            let asked = ask(node);
+            Box::pin(async move {
+                // Whoever asked may have gone away: then the answer is not wanted.
+                let _ = answer.send(asked.await);
+            })
+        });
         let orders = self.orders.as_ref().ok_or_else(ended)?;
-        orders.send(order(answer)).await.map_err(|_| ended())?;
+        orders.send(order).await.map_err(|_| ended())?;
         answered.await.map_err(|_| ended())
     }
 
@@ -135,25 +156,65 @@ impl Cluster {
     }
 }
 
+impl Cluster {
+    /// A test fails: what happened is told, and where it is asked for its files are kept.
+    fn tell_failure(&self) {
+        let mut text = String::from("\nthe cluster of this test:\n");
+        for event in self.levers.journal().last(TOLD_EVENTS) {
+            text.push_str(&format!("  {event}\n"));
+        }
+        text.push_str("its log:\n");
+        for line in self.logs.last(TOLD_LINES) {
+            text.push_str(&format!("  {line}\n"));
+        }
+        if self.keeps_on_failure && self.root.exists() {
+            self.is_kept.store(true, Ordering::Release);
+            text.push_str(&format!("its files are kept in {}\n", self.root.display()));
+        }
+        eprint!("{text}");
+    }
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.tell_failure();
+        }
         drop(self.orders.take());
         // Both a message and a closed channel mean that the thread is done; a deadline that passes
         // leaves it behind, which is better than a test that hangs.
-        if self.ended.recv_timeout(DROP_DEADLINE) == Err(blocking::RecvTimeoutError::Timeout) {
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if ended.recv_timeout(DROP_DEADLINE) == Err(blocking::RecvTimeoutError::Timeout) {
             tracing::error!("a cluster did not stop in time");
         }
     }
 }
 
+/// What a cluster is started with beside its node's settings.
+#[derive(Default)]
+pub(super) struct Options {
+    pub(super) given: Given,
+    pub(super) keeps_on_failure: bool,
+}
+
 /// Starts a node on a runtime and thread of its own.
-pub(super) async fn start(config: NodeConfig) -> Result<Cluster, ClusterError> {
+pub(super) async fn start(config: NodeConfig, options: Options) -> Result<Cluster, ClusterError> {
+    let logs = Logs::new();
+    let is_kept = Arc::new(AtomicBool::new(false));
     let (orders, given) = mpsc::channel(1);
     let (ready, is_ready) = oneshot::channel();
     let (finish, result) = oneshot::channel();
     let (end, ended) = blocking::channel();
+    let life = Life {
+        config,
+        given: options.given,
+        logs: logs.clone(),
+        is_kept: Arc::clone(&is_kept),
+        keeps_on_failure: options.keeps_on_failure,
+    };
     let thread = std::thread::Builder::new().name("mesita-cluster".to_owned()).spawn(move || {
-        let outcome = live(config, ready, given);
+        let _guard = life.logs.capture();
+        let outcome = live(life, ready, given);
         // Nobody may be waiting any more: then the outcome was not wanted.
         let _ = finish.send(outcome);
         drop(end);
@@ -168,25 +229,40 @@ pub(super) async fn start(config: NodeConfig) -> Result<Cluster, ClusterError> {
         marathon: running.marathon,
         scheduler: running.scheduler,
         operator: running.operator,
+        levers: running.levers,
+        logs,
+        is_kept,
+        keeps_on_failure: options.keeps_on_failure,
+        root: running.root,
         orders: Some(orders),
-        ended,
+        ended: Mutex::new(ended),
         result: Some(result),
     })
 }
 
+/// What a cluster's thread begins with.
+struct Life {
+    config: NodeConfig,
+    given: Given,
+    logs: Logs,
+    is_kept: Arc<AtomicBool>,
+    keeps_on_failure: bool,
+}
+
 /// The life of the cluster's thread.
 fn live(
-    config: NodeConfig,
+    life: Life,
     ready: oneshot::Sender<Result<Running, ClusterError>>,
     given: mpsc::Receiver<Order>,
 ) -> Result<(), ClusterError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("mesita-cluster")
+        .on_thread_start(life.logs.on_thread())
         .enable_all()
         .build();
     match runtime {
-        Ok(runtime) => runtime.block_on(live_on(config, ready, given)),
+        Ok(runtime) => runtime.block_on(live_on(life, ready, given)),
         Err(error) => {
             let failure = ClusterError::Start(error.to_string());
             // The starter may have gone away: then nobody needs to know.
@@ -197,12 +273,12 @@ fn live(
 }
 
 async fn live_on(
-    config: NodeConfig,
+    life: Life,
     ready: oneshot::Sender<Result<Running, ClusterError>>,
     given: mpsc::Receiver<Order>,
 ) -> Result<(), ClusterError> {
-    let wanted = config.agents;
-    let mut node = match Box::pin(Node::start(config)).await {
+    let wanted = life.config.agents;
+    let mut node = match Box::pin(Node::start_on(life.config, life.given)).await {
         Ok(node) => node,
         Err(error) => {
             let failure = ClusterError::Start(error.to_string());
@@ -221,11 +297,17 @@ async fn live_on(
         marathon: node.marathon(),
         scheduler: node.scheduler(),
         operator: node.operator(),
+        levers: node.levers(),
+        root: node.data_dir().to_owned(),
     });
     let all_well = running.is_ok();
     // As above; a starter that is gone has also dropped its orders.
     let _ = ready.send(running);
     let failure = if all_well { obey(&mut node, given).await } else { None };
+    // The test of a cluster that failed fails with it.
+    if life.is_kept.load(Ordering::Acquire) || life.keeps_on_failure && failure.is_some() {
+        node.keep();
+    }
     let left = Box::pin(node.stop(std::future::pending())).await;
     match (failure, left) {
         (Some(failure), _) => Err(failure),
@@ -237,22 +319,16 @@ async fn live_on(
 /// Does what is asked until the handle is gone or the node fails.
 async fn obey(node: &mut Node, mut given: mpsc::Receiver<Order>) -> Option<ClusterError> {
     loop {
-        let order = tokio::select! {
-            order = given.recv() => order?,
-            fatal = node.failed() => return Some(ClusterError::Failed(fatal)),
+        let broken = tokio::select! {
+            order = given.recv() => {
+                order?(node).await;
+                continue;
+            }
+            broken = node.broken() => broken,
         };
-        // Whoever asked may have gone away: then the answers are not wanted.
-        match order {
-            Order::Leader(answer) => drop(answer.send(node.leader())),
-            Order::Kill(number, answer) => {
-                let ended = node.kill_master(number).await;
-                let problem = || ClusterError::Invalid(format!("there is no master {number} that runs"));
-                drop(answer.send(ended.then_some(()).ok_or_else(problem)));
-            }
-            Order::Restart(number, answer) => {
-                let started = Box::pin(node.restart_master(number)).await;
-                drop(answer.send(started.map_err(|error| ClusterError::Invalid(error.to_string()))));
-            }
+        match broken {
+            Broken::Node(fatal) => return Some(ClusterError::Failed(fatal)),
+            Broken::Part(part, fatal) => node.end(part, &fatal).await,
         }
     }
 }

@@ -203,9 +203,9 @@ keys! {
     /// What others are told this host is called.
     ADVERTISE = Key {
         name: "advertise",
-        kind: Kind::Host,
+        kind: Kind::Advertise,
         default: Fallback::Says("the address that is listened on", "node1.example.com"),
-        meaning: "What others are told this host is called",
+        meaning: "What others are told this host is called; with a port, where its Mesos API is reached from outside (behind a proxy or a port mapping)",
         variable: "MESITA_ADVERTISE",
         flag: Some("advertise"),
         users: Users::NodeAndOwnDev,

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::duration;
+use super::node::Advertise;
 use crate::resources::{Resources, attributes};
 
 /// What a key may be set to.
@@ -11,9 +12,9 @@ use crate::resources::{Resources, attributes};
 pub enum Kind {
     /// Any text that is not empty; what it should be.
     Text(&'static str),
-    /// A host name or an address, without a port.
-    Host,
-    /// Several of these.
+    /// A host name or an address, and perhaps a port.
+    Advertise,
+    /// Host names or addresses, without ports.
     Hosts,
     /// A socket address of this host.
     Listen,
@@ -148,8 +149,8 @@ impl Kind {
             }
             _ => {
                 let is_allowed = match self {
-                    Self::Host => is_host(text),
-                    Self::Endpoint => is_endpoint(text),
+                    Self::Advertise => Advertise::parse(text).is_some(),
+                    Self::Endpoint => endpoint(text).is_some(),
                     // Whoever writes a password here would find it in what `config show` prints.
                     Self::Target => !text.is_empty() && !text.contains('@'),
                     Self::Choice(words) => words.contains(&text),
@@ -174,7 +175,9 @@ impl Kind {
         let quoted = |words: &[&str]| words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>();
         match self {
             Self::Text(what) => format!("{what}, as text"),
-            Self::Host => "a host name or an address without a port, as \"node1.example.com\"".to_owned(),
+            Self::Advertise => {
+                "HOST or HOST:PORT, as \"node1.example.com\" or \"203.0.113.7:5050\"".to_owned()
+            }
             Self::Hosts => "a list of host names, as [\"cluster.example.com\"]".to_owned(),
             Self::Listen => "IP:PORT, as \"127.0.0.1:5050\" (port 0: any free one)".to_owned(),
             Self::Endpoint => "HOST:PORT, as \"10.0.0.1:5052\"".to_owned(),
@@ -199,7 +202,7 @@ impl Kind {
     pub fn placeholder(self) -> &'static str {
         match self {
             Self::Text(_) | Self::Resources | Self::Attributes => "TEXT",
-            Self::Host => "HOST",
+            Self::Advertise => "HOST[:PORT]",
             Self::Hosts => "HOST,…",
             Self::Listen | Self::Endpoint => "HOST:PORT",
             Self::Target => "ADDR",
@@ -273,8 +276,23 @@ fn is_host(text: &str) -> bool {
     !text.is_empty() && (text.chars().all(is_part) || text.parse::<IpAddr>().is_ok())
 }
 
-fn is_endpoint(text: &str) -> bool {
-    let Some((host, port)) = text.rsplit_once(':') else { return false };
+/// `HOST:PORT` in its parts.
+fn endpoint(text: &str) -> Option<(&str, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    is_host(host) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    let port = port.parse().ok().filter(|port| *port > 0)?;
+    is_host(host).then_some((host, port))
+}
+
+impl Advertise {
+    /// Reads `HOST` or `HOST:PORT`. None: it is neither.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (host, port) = match endpoint(text) {
+            // An IPv6 address without brackets has no port.
+            Some((host, port)) if text.parse::<IpAddr>().is_err() => (host, Some(port)),
+            _ => (Some(text).filter(|text| is_host(text))?, None),
+        };
+        Some(Self { host: host.to_owned(), port })
+    }
 }

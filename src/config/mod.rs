@@ -28,8 +28,8 @@ pub use keys::{
 };
 pub use kind::{Kind, Raw, Refusal, Value};
 pub use node::{
-    AGENT_PORT, Begin, DEFAULT_AGENT_PORT, DataDir, Executor, Listen, MARATHON_PORT, MARATHON_VERSION,
-    MASTER_PORT, MESOS_VERSION, NodeConfig, PEER_PORT, PeerConfig, Snapshots,
+    AGENT_PORT, Advertise, Begin, DEFAULT_AGENT_PORT, DataDir, Executor, Listen, MARATHON_PORT,
+    MARATHON_VERSION, MASTER_PORT, MESOS_VERSION, NodeConfig, PEER_PORT, PeerConfig, Snapshots,
 };
 pub use problem::Problem;
 pub use resolve::node_config;

@@ -45,6 +45,8 @@ pub enum DataDir {
 pub enum Executor {
     /// Processes, and containers where a Docker engine answers.
     Process,
+    /// Containers of a Docker engine, and nothing else.
+    Docker,
     /// Nothing: tasks stay running until they are killed or told to end. For tests.
     Fake,
 }
@@ -61,9 +63,9 @@ pub struct NodeConfig {
     /// Full names under which the APIs are asked on loopback (behind a proxy, say), beside addresses,
     /// `localhost` and names without a dot.
     pub hostnames: Vec<String>,
-    /// What others are told this host is called; by default the address that is listened on, or the host's
-    /// own name where that is every address.
-    pub advertise: Option<String>,
+    /// What others are told of this host; by default the address that is listened on, or the host's own
+    /// name where that is every address.
+    pub advertise: Option<Advertise>,
     /// How this node meets others; none: it is a cluster by itself.
     pub peers: Option<PeerConfig>,
     /// Where state lives.
@@ -98,6 +100,10 @@ pub struct NodeConfig {
     pub snapshots: Option<Snapshots>,
     /// How long stopping may take before what still runs is abandoned.
     pub stop_deadline: Duration,
+    /// The APIs answer on sockets; without them only within the process.
+    pub sockets: bool,
+    /// Its parts can fail one by one on request: for clusters in tests.
+    pub can_fail: bool,
 }
 
 /// Snapshots of the registry that a master writes by itself.
@@ -109,13 +115,22 @@ pub struct Snapshots {
     pub keep: usize,
 }
 
+/// What others are told of a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advertise {
+    /// Its name or address.
+    pub host: String,
+    /// Port under which its Mesos API is reached, if not the one that is listened on.
+    pub port: Option<u16>,
+}
+
 /// How a node that is a process of its own meets the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerConfig {
     /// Where other nodes connect.
     pub listen: Listen,
-    /// Host name or address that others are told; the listener's when absent.
-    pub advertise: Option<String>,
+    /// What others are told of this host; the listener's address when absent.
+    pub advertise: Option<Advertise>,
     /// How it begins.
     pub begin: Begin,
 }
@@ -175,6 +190,8 @@ impl NodeConfig {
             fault: None,
             snapshots: None,
             stop_deadline: Duration::from_secs(30),
+            sockets: true,
+            can_fail: false,
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::keys::{self, For, Key};
 use super::kind::Refusal;
-use super::node::{DataDir, Listen, NodeConfig, Snapshots};
+use super::node::{Advertise, DataDir, Listen, NodeConfig, Snapshots};
 use super::problem::Problem;
 use super::settings::Settings;
 use crate::resources::{Resources, attributes};
@@ -25,7 +25,6 @@ pub fn node_config(settings: &Settings) -> Result<NodeConfig, Problem> {
     config.agent = listen(settings, &keys::AGENT_ADDR, config.agent)?;
     config.marathon = listen(settings, &keys::MARATHON_ADDR, config.marathon)?;
     config.hostnames = settings.list(&keys::HOSTNAMES);
-    config.advertise = settings.text(&keys::ADVERTISE);
     let data_dir = settings.text(&keys::DATA_DIR);
     config.data_dir = data_dir.map_or(DataDir::Ephemeral, |path| DataDir::At(PathBuf::from(path)));
     (config.masters, config.agents) = match settings.command() {
@@ -39,6 +38,7 @@ pub fn node_config(settings: &Settings) -> Result<NodeConfig, Problem> {
             (number(&keys::DEV_MASTERS), number(&keys::DEV_AGENTS))
         }
     };
+    config.advertise = parsed(settings, &keys::ADVERTISE, |text| advertise(text, config.masters))?;
     config.agent_resources = parsed(settings, &keys::AGENT_RESOURCES, Resources::parse)?;
     config.agent_attributes =
         parsed(settings, &keys::AGENT_ATTRIBUTES, attributes::parse)?.unwrap_or_default();
@@ -72,6 +72,15 @@ fn listen(settings: &Settings, key: &Key, default: Listen) -> Result<Listen, Pro
         }
         _ => Ok(Listen { address, required }),
     }
+}
+
+/// What others are told of a host with so many masters.
+fn advertise(text: &str, masters: usize) -> Result<Advertise, &'static str> {
+    let advertise = Advertise::parse(text).ok_or("it is neither")?;
+    if masters > 1 && advertise.port.is_some() {
+        return Err("a port is of one master, and here are several");
+    }
+    Ok(advertise)
 }
 
 /// A text that was checked when it was read.

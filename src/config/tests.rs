@@ -131,7 +131,7 @@ fn every_key_of_a_node_reaches_it() {
     let text = r#"
         roles = ["agent", "master", "agent"]
         data_dir = "/data"
-        advertise = "node1.example.com"
+        advertise = "node1.example.com:5055"
         hostnames = ["a.example.com", "b.example.com"]
         insecure = true
         stop_grace = "1m"
@@ -161,7 +161,7 @@ fn every_key_of_a_node_reaches_it() {
         agent: required("127.0.0.1:2"),
         marathon: required("127.0.0.1:3"),
         hostnames: vec!["a.example.com".to_owned(), "b.example.com".to_owned()],
-        advertise: Some("node1.example.com".to_owned()),
+        advertise: Some(Advertise { host: "node1.example.com".to_owned(), port: Some(5055) }),
         data_dir: DataDir::At("/data".into()),
         masters: 1,
         agents: 1,
@@ -176,6 +176,29 @@ fn every_key_of_a_node_reaches_it() {
         ..NodeConfig::local()
     };
     assert_eq!(node_config(&settings).expect("valid"), wanted);
+}
+
+#[test]
+fn a_name_that_is_told_may_have_a_port() {
+    let own = |host: &str, port| Some(Advertise { host: host.to_owned(), port });
+    for (text, wanted) in [
+        ("node1", own("node1", None)),
+        ("node1.example.com:5050", own("node1.example.com", Some(5050))),
+        ("10.0.0.1:80", own("10.0.0.1", Some(80))),
+        ("::1", own("::1", None)),
+        ("fd00::1:5050", own("fd00::1:5050", None)),
+        ("[fd00::1]:5050", own("fd00::1", Some(5050))),
+        ("[fd00::1]", None),
+        ("node1:", None),
+        (":5050", None),
+        ("", None),
+    ] {
+        assert_eq!(Advertise::parse(text), wanted, "{text}");
+    }
+    let text = "advertise = \"node1:5050\"\n[dev]\nmasters = 3";
+    let all = layers(&[(Layer::Project, "mesita.toml", text)]);
+    let problem = node_config(&all.effective(For::Dev)).expect_err("which of them is it?").to_string();
+    assert!(problem.contains("advertise") && problem.contains("one master"), "{problem}");
 }
 
 #[test]
@@ -223,7 +246,9 @@ fn wrong_values_are_told_with_their_place_and_what_is_allowed() {
         ("roles = \"master\"", "f.toml:1:9", "roles", "a list"),
         ("roles = [1]", "f.toml:1:9", "roles", "a list"),
         ("hostnames = [\"a b\"]", "f.toml:1:13", "hostnames", "host names"),
-        ("advertise = \"http://x\"", "f.toml:1:13", "advertise", "without a port"),
+        ("advertise = \"http://x\"", "f.toml:1:13", "advertise", "HOST or HOST:PORT"),
+        ("advertise = \"x:0\"", "f.toml:1:13", "advertise", "HOST or HOST:PORT"),
+        ("advertise = \"x:70000\"", "f.toml:1:13", "advertise", "HOST or HOST:PORT"),
         ("data_dir = \"\"", "f.toml:1:12", "data_dir", "a directory"),
         ("addr = \"http://me:secret@x\"", "f.toml:1:8", "addr", "without a password"),
         ("[join]\naddr = \"10.0.0.1\"", "f.toml:2:8", "join.addr", "HOST:PORT"),

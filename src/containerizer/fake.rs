@@ -16,43 +16,67 @@ use crate::base::time::Timestamp;
 /// Containers that exist only by name.
 #[derive(Debug)]
 pub struct Fake {
-    events: Events,
-    running: Mutex<BTreeMap<ContainerId, LaunchSpec>>,
+    events: Mutex<Events>,
+    containers: Mutex<BTreeMap<ContainerId, Container>>,
+}
+
+/// One that exists only by name.
+#[derive(Debug)]
+struct Container {
+    spec: LaunchSpec,
+    /// None: it runs.
+    exit: Option<Exit>,
 }
 
 impl Fake {
     /// A fake that reports on this channel.
     #[must_use]
     pub fn new(events: Events) -> Self {
-        Self { events, running: Mutex::new(BTreeMap::new()) }
+        Self { events: Mutex::new(events), containers: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// Reports on another channel from now on: its agent has started again.
+    pub fn report_to(&self, events: Events) {
+        *self.events.lock().unwrap_or_else(PoisonError::into_inner) = events;
     }
 
     /// What runs.
     #[must_use]
     pub fn running(&self) -> Vec<LaunchSpec> {
-        self.containers().values().cloned().collect()
+        let containers = self.containers();
+        let running = containers.values().filter(|container| container.exit.is_none());
+        running.map(|container| container.spec.clone()).collect()
     }
 
-    /// Ends a container.
-    pub fn exit(&self, container_id: &ContainerId, exit: Exit) {
-        if self.containers().remove(container_id).is_some() {
+    /// Ends a container. False: it had ended.
+    pub fn exit(&self, container_id: &ContainerId, exit: Exit) -> bool {
+        let runs = match self.containers().get_mut(container_id) {
+            Some(container) => container.exit.replace(exit).is_none(),
+            None => false,
+        };
+        if runs {
             let container_id = container_id.clone();
             let event =
                 ContainerEvent::Exited { container_id, exit, at: Timestamp::default(), out_of_memory: false };
             // The agent may have ended.
-            let _ = self.events.send(event);
+            let _ = self.events.lock().unwrap_or_else(PoisonError::into_inner).send(event);
         }
+        runs
     }
 
-    fn containers(&self) -> MutexGuard<'_, BTreeMap<ContainerId, LaunchSpec>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn containers(&self) -> MutexGuard<'_, BTreeMap<ContainerId, Container>> {
+        self.containers.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn started() -> Started {
+    Started { pid: None, addresses: Vec::new(), network: None, inspect: None }
 }
 
 impl Containerizer for Fake {
     fn launch(&self, spec: LaunchSpec) -> BoxFuture<'_, Result<Started, LaunchFailure>> {
-        self.containers().insert(spec.container_id.clone(), spec);
-        Box::pin(async { Ok(Started { pid: None, addresses: Vec::new(), network: None, inspect: None }) })
+        self.containers().insert(spec.container_id.clone(), Container { spec, exit: None });
+        Box::pin(async { Ok(started()) })
     }
 
     fn abandon(&self, container_id: ContainerId) -> BoxFuture<'_, Result<(), String>> {
@@ -71,7 +95,7 @@ impl Containerizer for Fake {
         _probe: Probe,
         _timeout: Duration,
     ) -> BoxFuture<'_, ProbeResult> {
-        let runs = self.containers().contains_key(&container_id);
+        let runs = self.containers().get(&container_id).is_some_and(|container| container.exit.is_none());
         Box::pin(async move {
             if runs {
                 ProbeResult::Tcp(true)
@@ -86,14 +110,24 @@ impl Containerizer for Fake {
         _agent_id: Option<AgentId>,
         known: Vec<LaunchSpec>,
     ) -> BoxFuture<'_, Result<Vec<Survivor>, String>> {
-        let lost = SurvivorState::Ended { exit: Exit::Lost, at: Timestamp::default(), out_of_memory: false };
-        let survivors =
-            known.into_iter().map(|spec| Survivor { container_id: spec.container_id, state: lost.clone() });
+        let mut containers = self.containers();
+        // What the agent had not written down yet.
+        containers.retain(|id, _| known.iter().any(|spec| spec.container_id == *id));
+        let survivors = known.into_iter().map(|spec| {
+            let exit = match containers.get(&spec.container_id) {
+                Some(container) => container.exit,
+                None => Some(Exit::Lost),
+            };
+            let ended = |exit| SurvivorState::Ended { exit, at: Timestamp::default(), out_of_memory: false };
+            let state = exit.map_or_else(|| SurvivorState::Running(started()), ended);
+            Survivor { container_id: spec.container_id, state }
+        });
         let survivors = survivors.collect();
         Box::pin(async move { Ok(survivors) })
     }
 
-    fn forget(&self, _container_id: ContainerId) -> BoxFuture<'_, Result<(), String>> {
+    fn forget(&self, container_id: ContainerId) -> BoxFuture<'_, Result<(), String>> {
+        self.containers().remove(&container_id);
         Box::pin(async { Ok(()) })
     }
 

@@ -14,7 +14,7 @@ mod sandbox;
 
 pub use api::{Containerizer, Events};
 #[cfg(feature = "docker")]
-pub use docker::{Docker, DockerConfig};
+pub use docker::{DataOwner, Docker, DockerConfig, Orphan, Reaped, reap};
 pub use error::ContainerizerError;
 pub use fake::Fake;
 pub use process::{Process, ProcessConfig};

@@ -23,12 +23,15 @@ use crate::peer::wire::{
     self, Authority, CallError, Credentials, Dialler, Hello, Identity, JoinRequest, KeyRequest, PeerName,
     Refusal, Role, Token,
 };
-use crate::registry::core::{MasterEntry, VERSION};
+use crate::registry::core::{self as registry, MasterEntry, VERSION};
+use crate::registry::run::salvage;
 
 /// How long a node that joins asks masters that cannot admit it now.
 const JOIN: Duration = Duration::from_secs(30);
 /// Pause before it asks again.
 const JOIN_PAUSE: Duration = Duration::from_millis(250);
+/// Masters that are followed to a leader without one.
+const HOPS: u32 = 3;
 
 /// File of the authority's key.
 pub(super) const AUTHORITY: &str = "authority.key";
@@ -55,9 +58,12 @@ pub(super) async fn begin(
 ) -> Result<Beginning, StartError> {
     let directory = data.root().join("identity");
     let now = clock.now().wall;
-    let found = Identity::load(&directory, now).map_err(peer)?;
-    if let Some(identity) = &found {
+    let mut found = Identity::load(&directory).map_err(peer)?;
+    if let Some(identity) = &mut found {
         check_role(&directory, identity, role)?;
+        if !identity.is_valid(now) {
+            *identity = renew_alone(data, &directory, identity, now)?;
+        }
     }
     let (identity, named, is_new) = match (found, begin) {
         (Some(identity), Begin::Bootstrap) => return Err(already(&directory, &identity)),
@@ -102,6 +108,55 @@ pub(super) async fn begin(
     // The first node of a cluster may have been stopped before its first record.
     let is_first = is_new || secrets(&directory).join(AUTHORITY).exists();
     Ok(Beginning { credentials: Credentials::new(identity), named, is_first, directory })
+}
+
+/// A new certificate for a node that was away for so long, or has had so wrong a clock, that nobody takes the
+/// one that it has: a master has the authority's key in its registry. Of a master that was removed meanwhile
+/// the others know, whatever its certificate.
+fn renew_alone(
+    data: &Data,
+    directory: &Path,
+    identity: &Identity,
+    now: Timestamp,
+) -> Result<Identity, StartError> {
+    let name = identity.name();
+    let refused = |remedy: &str| {
+        StartError::Peer(format!(
+            "the certificate of the node {} in {} is not valid now ({now}; it ends {}): look at the clock of this machine. If that is right, {remedy}",
+            name.node_id,
+            directory.display(),
+            identity.expires_at()
+        ))
+    };
+    let authority = match name.role {
+        Role::Agent => None,
+        Role::Master => authority_in(data)?,
+    };
+    let Some(authority) = authority else {
+        return Err(refused(
+            "the node was away for too long: start it with an empty --data-dir and a token, so that it joins again, and remove the old one with `mesita cluster remove`",
+        ));
+    };
+    let authority = Authority::from_pem(&authority.certificate, &authority.key).map_err(peer)?;
+    if authority.digest() != identity.authority_digest() {
+        return Err(refused(
+            "the certificate is of another authority than the registry: restore the one or the other",
+        ));
+    }
+    let renewed = Identity::issue(&authority, name, now).map_err(peer)?;
+    renewed.save(directory).map_err(peer)?;
+    tracing::warn!(node = %name.node_id, ended = %identity.expires_at(), "the certificate was out of date; this master made a new one");
+    Ok(renewed)
+}
+
+/// The cluster's authority as the registry of a stopped master has it.
+fn authority_in(data: &Data) -> Result<Option<registry::Authority>, StartError> {
+    if !data.has_registry() {
+        return Ok(None);
+    }
+    let store = data.registry_store()?;
+    let salvaged = salvage(&*store).map_err(peer)?;
+    Ok(salvaged.and_then(|salvaged| salvaged.state.authority().cloned()))
 }
 
 /// Whether this data directory is one of a node that belongs to a cluster.
@@ -253,7 +308,7 @@ impl Join<'_> {
     ) -> Result<(Identity, BTreeMap<NodeId, String>), StartError> {
         let mut said = String::new();
         let asking = async {
-            let (mut address, id) = (first.to_owned(), new_id());
+            let (mut address, mut hops, id) = (first.to_owned(), 0, new_id());
             loop {
                 let key = KeyRequest::generate().map_err(peer)?;
                 let request = JoinRequest { role: self.role, hello: hello_of(id, self.entry), key };
@@ -265,8 +320,13 @@ impl Join<'_> {
                     Err(CallError::Refused(Refusal::NotLeader { leader: Some(leader) }))
                         if leader != address =>
                     {
+                        said = format!("{address} says that {leader} leads");
                         address = leader;
-                        continue;
+                        hops += 1;
+                        // Masters that name each other are electing.
+                        if hops < HOPS {
+                            continue;
+                        }
                     }
                     Err(error @ CallError::Refused(Refusal::NotLeader { .. } | Refusal::Unavailable(_))) => {
                         said = error.to_string()
@@ -278,6 +338,7 @@ impl Join<'_> {
                     Err(error) => return Err(cannot_join(&error)),
                 }
                 first.clone_into(&mut address);
+                hops = 0;
                 tokio::time::sleep(JOIN_PAUSE).await;
             }
         };
@@ -288,4 +349,103 @@ impl Join<'_> {
 
 fn cannot_join(error: &dyn std::fmt::Display) -> StartError {
     StartError::Peer(format!("this node cannot join: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+
+    use super::*;
+    use crate::config::DataDir;
+    use crate::peer::wire::CERTIFICATE_LIFE;
+    use crate::registry::core::{Change, Command, State};
+    use crate::storage::Faults;
+
+    /// Longer than the life of a certificate, and less than that of an authority.
+    fn long_ago() -> Timestamp {
+        let by = i64::try_from((CERTIFICATE_LIFE * 2).as_nanos()).expect("in range");
+        Timestamp::from_nanos(SystemClock::new().now().wall.nanos() - by)
+    }
+
+    fn data(folder: &tempfile::TempDir) -> Data {
+        let at = DataDir::At(folder.path().join("node"));
+        Data::open(&at, None, Faults::default()).expect("a directory")
+    }
+
+    fn name(role: Role) -> PeerName {
+        let node_id = NodeId::new(7).expect("not zero");
+        PeerName { cluster_id: "c1".to_owned(), role, node_id }
+    }
+
+    fn entry() -> MasterEntry {
+        MasterEntry {
+            peer_address: "127.0.0.1:1".to_owned(),
+            master_address: String::new(),
+            marathon_address: String::new(),
+            max_command_version: VERSION,
+            version: String::new(),
+        }
+    }
+
+    /// A registry that knows this authority.
+    fn keep(data: &Data, authority: &Authority) {
+        let mut state = State::default();
+        for change in [
+            Change::CreateCluster { cluster_id: "c1".to_owned(), version: VERSION },
+            Change::SetAuthority(registry::Authority {
+                certificate: authority.certificate_pem().to_owned(),
+                key: authority.key_pem(),
+            }),
+        ] {
+            state.apply(Command { time: long_ago(), change });
+        }
+        let store = data.registry_store().expect("a store");
+        crate::registry::run::begin(&store, name(Role::Master).node_id, &state, (1, 1)).expect("written");
+    }
+
+    async fn begin_again(data: &Data, role: Role) -> Result<Beginning, StartError> {
+        begin(data, &Begin::Again, role, &entry(), &SystemClock::new()).await
+    }
+
+    #[tokio::test]
+    async fn a_master_that_was_away_for_very_long_makes_itself_a_certificate() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let data = data(&folder);
+        let authority = Authority::generate("c1", long_ago()).expect("made");
+        let old = Identity::issue(&authority, &name(Role::Master), long_ago()).expect("issued");
+        old.save(&data.root().join("identity")).expect("saved");
+        let now = SystemClock::new().now().wall;
+        assert!(!old.is_valid(now) && old.is_valid(long_ago().after(CERTIFICATE_LIFE / 2)));
+        // Without a registry nobody can.
+        let error = begin_again(&data, Role::Master).await.err().expect("nobody signs").to_string();
+        assert!(error.contains("clock") && error.contains("joins again"), "{error}");
+        keep(&data, &authority);
+        let identity = begin_again(&data, Role::Master).await.expect("renewed").credentials.identity();
+        assert!(identity.is_valid(now));
+        assert_eq!(identity.name(), &name(Role::Master));
+        let saved = Identity::load(&data.root().join("identity")).expect("readable").expect("there");
+        assert!(saved.is_valid(now));
+    }
+
+    #[tokio::test]
+    async fn a_certificate_of_another_authority_is_not_renewed() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let data = data(&folder);
+        let [one, other] = [(); 2].map(|()| Authority::generate("c1", long_ago()).expect("made"));
+        let old = Identity::issue(&one, &name(Role::Master), long_ago()).expect("issued");
+        old.save(&data.root().join("identity")).expect("saved");
+        keep(&data, &other);
+        let error = begin_again(&data, Role::Master).await.err().expect("refused").to_string();
+        assert!(error.contains("another authority"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_was_away_for_very_long_joins_again() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let data = data(&folder);
+        let authority = Authority::generate("c1", long_ago()).expect("made");
+        let old = Identity::issue(&authority, &name(Role::Agent), long_ago()).expect("issued");
+        old.save(&data.root().join("identity")).expect("saved");
+        let error = begin_again(&data, Role::Agent).await.err().expect("refused").to_string();
+        assert!(error.contains("it ends 20") && error.contains("cluster remove"), "{error}");
+    }
 }

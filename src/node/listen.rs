@@ -1,12 +1,14 @@
 //! Listeners of a node.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 
 use tokio::net::TcpListener;
 
 use super::StartError;
-use crate::config::Listen;
+use crate::base::address::host_port;
+use crate::config::{Advertise, Listen};
 
 /// How many ports after a taken default one are tried.
 const NEXT_PORTS: u16 = 100;
@@ -32,6 +34,39 @@ impl Addresses {
     }
 }
 
+/// What is told where nothing listens.
+pub(super) const NOWHERE: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+/// The same for an agent: masters tell agents apart by where they answer.
+pub(super) fn nowhere_of(number: usize) -> SocketAddr {
+    let number = u32::try_from(number).unwrap_or(0) & 0x00ff_ffff;
+    let ip = u32::from(std::net::Ipv4Addr::LOCALHOST).wrapping_add(number);
+    SocketAddr::from((std::net::Ipv4Addr::from(ip), 0))
+}
+
+/// Listeners that somebody else has bound, by the number of their master or agent.
+#[derive(Debug, Default)]
+pub struct Given {
+    /// For the Mesos APIs of masters.
+    pub masters: BTreeMap<usize, std::net::TcpListener>,
+    /// For Marathon's API at masters.
+    pub marathons: BTreeMap<usize, std::net::TcpListener>,
+    /// For the APIs of agents.
+    pub agents: BTreeMap<usize, std::net::TcpListener>,
+}
+
+/// Takes a listener over that somebody else has bound.
+///
+/// # Errors
+/// The system refuses.
+pub(super) fn adopt(listener: std::net::TcpListener, what: &'static str) -> Result<TcpListener, StartError> {
+    let address = listener.local_addr().unwrap_or(NOWHERE);
+    let failed = |source| StartError::Listen { what, address, source };
+    listener.set_nonblocking(true).map_err(failed)?;
+    TcpListener::from_std(listener).map_err(failed)
+}
+
 /// Binds a listener; a taken port that nobody asked for gives way to the next free one.
 ///
 /// # Errors
@@ -53,11 +88,22 @@ pub(super) async fn bind(listen: Listen, what: &'static str) -> Result<TcpListen
 }
 
 /// What others are told the host of a listener is called.
-pub(super) fn advertised(advertise: Option<&str>, address: SocketAddr) -> String {
+pub(super) fn advertised(advertise: Option<&Advertise>, address: SocketAddr) -> String {
     match advertise {
-        Some(name) => name.to_owned(),
+        Some(advertise) => advertise.host.clone(),
         None if address.ip().is_unspecified() => crate::os::host::name(),
         None => address.ip().to_string(),
+    }
+}
+
+/// Where others are told that an API answers. Every API port of a master answers all of them, so one port
+/// that is advertised is enough.
+pub(super) fn advertised_api(advertise: Option<&Advertise>, address: SocketAddr) -> String {
+    match advertise {
+        Some(Advertise { host, port: Some(port) }) => host_port(host, *port),
+        // A name does not make a port of loopback one that others reach.
+        Some(_) if address.ip().is_loopback() => address.to_string(),
+        _ => host_port(&advertised(advertise, address), address.port()),
     }
 }
 
@@ -66,11 +112,7 @@ pub(super) fn advertised(advertise: Option<&str>, address: SocketAddr) -> String
 /// # Errors
 /// The system does not tell.
 pub(super) fn address_of(listener: &TcpListener, what: &'static str) -> Result<SocketAddr, StartError> {
-    listener.local_addr().map_err(|source| StartError::Listen {
-        what,
-        address: SocketAddr::from(([0, 0, 0, 0], 0)),
-        source,
-    })
+    listener.local_addr().map_err(|source| StartError::Listen { what, address: NOWHERE, source })
 }
 
 #[cfg(test)]
@@ -80,9 +122,16 @@ mod tests {
     #[test]
     fn nobody_is_told_an_address_that_leads_nowhere() {
         let any = SocketAddr::from(([0, 0, 0, 0], 80));
-        assert_eq!(advertised(Some("node-1"), any), "node-1");
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 80));
+        let own = |port| Advertise { host: "node-1".to_owned(), port };
+        assert_eq!(advertised(Some(&own(None)), any), "node-1");
         assert_eq!(advertised(None, any), crate::os::host::name());
-        assert_eq!(advertised(None, SocketAddr::from(([127, 0, 0, 1], 80))), "127.0.0.1");
+        assert_eq!(advertised(None, loopback), "127.0.0.1");
+        assert_eq!(advertised_api(Some(&own(None)), any), "node-1:80");
+        assert_eq!(advertised_api(Some(&own(None)), loopback), "127.0.0.1:80");
+        assert_eq!(advertised_api(Some(&own(Some(5050))), any), "node-1:5050");
+        assert_eq!(advertised_api(Some(&own(Some(5050))), loopback), "node-1:5050");
+        assert_eq!(advertised_api(None, loopback), "127.0.0.1:80");
     }
 
     #[tokio::test]

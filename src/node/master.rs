@@ -2,29 +2,30 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use super::admin::Admin;
 use super::damage::{Copies, explain, explain_store};
 use super::data::Data;
+use super::journal::{Journal, What};
 use super::leading::{Leading, Offered};
-use super::listen;
+use super::listen::{self, Given};
 use super::snapshots::Schedule;
 use super::start::{StartError, serve};
-use crate::base::address::host_port;
+use super::wires::id_of;
+use crate::base::chance::Chance;
 use crate::base::clock::SystemClock;
 use crate::base::id::NodeId;
 use crate::base::spawn::{Fatal, Tasks};
 use crate::client::{AgentPeer, MarathonApi, OperatorApi, SchedulerApi};
-use crate::config::{Listen, NodeConfig};
+use crate::config::{Advertise, Listen, NodeConfig};
 use crate::peer::Network;
 use crate::peer::memory::Hub;
 use crate::registry::core::{MasterEntry, VERSION};
-use crate::registry::run::{Link, Others, Registry, RegistryConfig};
-use crate::storage::Store;
+use crate::registry::run::{Leadership, Link, Others, Registry, RegistryConfig};
 use crate::{master, server, service};
 
 /// What several masters of one process share.
@@ -35,17 +36,17 @@ pub(super) struct Neighbours {
 }
 
 impl Neighbours {
+    /// Where they meet.
+    pub(super) fn hub(&self) -> Hub {
+        self.hub.clone()
+    }
+
     /// None for a master that is alone.
     pub(super) fn of(masters: usize) -> Option<Self> {
         let ids = (0..masters).filter_map(id_of).collect();
         let (told, _) = watch::channel(BTreeMap::new());
         (masters > 1).then(|| Self { ids, hub: Hub::default(), told })
     }
-}
-
-/// The id of a master in one process: they are numbered, as their directories are.
-fn id_of(number: usize) -> Option<NodeId> {
-    u64::try_from(number + 1).ok().and_then(NodeId::new)
 }
 
 /// What masters are made from.
@@ -55,15 +56,38 @@ pub(super) struct Environment {
     pub(super) cluster_id: String,
     pub(super) neighbours: Option<Neighbours>,
     pub(super) leading: Leading,
-    pub(super) clock: Arc<SystemClock>,
+    /// One per master.
+    pub(super) clocks: Vec<Arc<SystemClock>>,
     pub(super) failures: mpsc::UnboundedSender<Fatal>,
-    /// Stores in memory outlive their master, as disks do.
-    pub(super) memory: Mutex<BTreeMap<usize, Arc<dyn Store>>>,
+    /// Listeners that somebody else has bound.
+    pub(super) given: Arc<Mutex<Given>>,
     /// Where masters answered: one that starts again answers there again.
     pub(super) bound: Mutex<BTreeMap<usize, (SocketAddr, SocketAddr)>>,
+    pub(super) journal: Journal,
 }
 
 impl Environment {
+    pub(super) fn new(
+        config: NodeConfig,
+        data: Data,
+        leading: &Leading,
+        given: Arc<Mutex<Given>>,
+        failures: mpsc::UnboundedSender<Fatal>,
+    ) -> Self {
+        Self {
+            data,
+            cluster_id: Chance::new(rand::random()).uuid().to_string(),
+            neighbours: Neighbours::of(config.masters),
+            leading: leading.clone(),
+            clocks: (0..config.masters).map(|_| Arc::new(SystemClock::new())).collect(),
+            failures,
+            given,
+            bound: Mutex::default(),
+            journal: Journal::new(),
+            config,
+        }
+    }
+
     fn listens(&self, number: usize) -> (Listen, Listen) {
         let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner).get(&number).copied();
         match bound {
@@ -74,35 +98,37 @@ impl Environment {
         }
     }
 
-    /// The directory of one master.
-    fn root_of(&self, number: usize) -> PathBuf {
+    /// The listeners of one master; none without sockets.
+    async fn bind(&self, number: usize) -> Result<Option<(TcpListener, TcpListener)>, StartError> {
+        if !self.config.sockets {
+            return Ok(None);
+        }
+        let (master, marathon) = {
+            let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+            (given.masters.remove(&number), given.marathons.remove(&number))
+        };
+        let (master_listen, marathon_listen) = self.listens(number);
+        let master = match master {
+            Some(listener) => listen::adopt(listener, "master")?,
+            None => listen::bind(master_listen, "master").await?,
+        };
+        let marathon = match marathon {
+            Some(listener) => listen::adopt(listener, "marathon")?,
+            None => listen::bind(marathon_listen, "marathon").await?,
+        };
+        Ok(Some((master, marathon)))
+    }
+
+    /// The data of one master.
+    pub(super) fn data_of(&self, number: usize) -> Data {
         match self.neighbours {
-            Some(_) => self.data.of_master(number).root().to_owned(),
-            None => self.data.root().to_owned(),
+            Some(_) => self.data.of_master(number),
+            None => self.data.share(),
         }
     }
 
     fn copies(&self) -> Copies {
         if self.config.peers.is_some() { Copies::Nodes } else { Copies::None }
-    }
-
-    fn store(&self, number: usize) -> Result<Arc<dyn Store>, StartError> {
-        let data = match self.neighbours {
-            Some(_) => &self.data.of_master(number),
-            None => &self.data,
-        };
-        if !data.is_ephemeral() {
-            return data.registry_store();
-        }
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        match memory.get(&number) {
-            Some(store) => Ok(Arc::clone(store)),
-            None => {
-                let store = data.registry_store()?;
-                memory.insert(number, Arc::clone(&store));
-                Ok(store)
-            }
-        }
     }
 }
 
@@ -113,7 +139,7 @@ pub(super) struct MasterRole {
     /// The leading master, as the agents of this node see it.
     pub(super) agents: Arc<dyn AgentPeer>,
     /// Where it answers the Mesos API, and Marathon's.
-    pub(super) addresses: (SocketAddr, SocketAddr),
+    pub(super) addresses: Option<(SocketAddr, SocketAddr)>,
     /// Where other nodes connect.
     pub(super) peer: Option<SocketAddr>,
 }
@@ -122,27 +148,30 @@ impl MasterRole {
     /// Ends it without a word to anybody, as a crash would: what is not on disk is lost.
     pub(super) async fn crash(self, deadline: std::time::Duration) -> bool {
         drop(self.registry);
-        self.tasks.stop(deadline, std::future::ready(())).await
+        self.tasks.crash(deadline).await
     }
 
     /// Starts the master of this number. Returns when its listeners answer; of several, none may lead yet.
     pub(super) async fn start(environment: &Environment, number: usize) -> Result<Self, StartError> {
         let config = &environment.config;
-        let mut tasks = Tasks::reporting_to(environment.failures.clone());
-        let (master_listen, marathon_listen) = environment.listens(number);
-        let master_listener = listen::bind(master_listen, "master").await?;
-        let marathon_listener = listen::bind(marathon_listen, "marathon").await?;
-        let addresses = (
-            listen::address_of(&master_listener, "master")?,
-            listen::address_of(&marathon_listener, "marathon")?,
-        );
-
-        environment.bound.lock().unwrap_or_else(PoisonError::into_inner).insert(number, addresses);
+        let data = environment.data_of(number);
+        let mut tasks = Tasks::of_part(environment.failures.clone(), data.registry_name());
+        let listeners = environment.bind(number).await?;
+        let bound = match &listeners {
+            Some((master, marathon)) => {
+                Some((listen::address_of(master, "master")?, listen::address_of(marathon, "marathon")?))
+            }
+            None => None,
+        };
+        if let Some(addresses) = bound {
+            environment.bound.lock().unwrap_or_else(PoisonError::into_inner).insert(number, addresses);
+        }
+        let addresses = bound.unwrap_or((listen::NOWHERE, listen::NOWHERE));
         let Placed { registry_config, others, remote } = place(environment, number, addresses).await?;
         let (id, peer) = (registry_config.id, remote.address());
-        let (root, copies) = (environment.root_of(number), environment.copies());
-        let store = environment.store(number).map_err(|error| explain_store(error, &root, copies))?;
-        let clock = &environment.clock;
+        let (root, copies) = (data.root().to_owned(), environment.copies());
+        let store = data.registry_store().map_err(|error| explain_store(error, &root, copies))?;
+        let clock = &environment.clocks[number];
         let registry = Registry::start(&mut tasks, store, registry_config, others, Arc::clone(clock)).await;
         let registry = registry.map_err(|error| explain(error, &root, copies))?;
 
@@ -154,10 +183,7 @@ impl MasterRole {
             tasks.spawn("snapshots", schedule.run(shutdown));
         }
 
-        let mut master_config = master::core::Config::new(addresses.0);
-        master_config.hostname = listen::advertised(config.advertise.as_deref(), addresses.0);
-        master_config.agent_unreachable_after = config.agent_unreachable_after;
-        master_config.agent_reregister_timeout = config.agent_reregister_timeout;
+        let master_config = master_config(config, addresses.0);
         let master =
             master::run::Handle::start(&mut tasks, master_config, registry.clone(), Arc::clone(clock));
         let scheduler: Arc<dyn SchedulerApi> = Arc::clone(&master) as _;
@@ -169,6 +195,7 @@ impl MasterRole {
             addresses.1,
         );
         let offered = Offered {
+            registry: registry.clone(),
             scheduler: Arc::clone(&scheduler),
             operator: Arc::clone(&master) as _,
             agents: Arc::clone(&master) as _,
@@ -182,9 +209,48 @@ impl MasterRole {
         let marathon: Arc<dyn MarathonApi> = Arc::new(environment.leading.clone());
         let router = server::router(scheduler, operator, marathon, Arc::new(environment.leading.clone()));
         let (router, agents) = remote.open(&mut tasks, &registry, environment, router).await?;
-        serve(&mut tasks, "master server", master_listener, router.clone(), &config.hostnames);
-        serve(&mut tasks, "marathon server", marathon_listener, router, &config.hostnames);
-        Ok(Self { tasks, registry, agents, addresses, peer })
+        if config.can_fail {
+            tasks.spawn("journal", watch_role(registry.leadership(), number, environment.journal.clone()));
+        }
+        if let Some((master_listener, marathon_listener)) = listeners {
+            serve(&mut tasks, "master server", master_listener, router.clone(), &config.hostnames);
+            serve(&mut tasks, "marathon server", marathon_listener, router, &config.hostnames);
+        }
+        Ok(Self { tasks, registry, agents, addresses: bound, peer })
+    }
+}
+
+/// What the master is told of where it answers.
+fn master_config(config: &NodeConfig, address: SocketAddr) -> master::core::Config {
+    let mut master_config = master::core::Config::new(address);
+    master_config.hostname = listen::advertised(config.advertise.as_ref(), address);
+    if let Some(Advertise { host, port: Some(port) }) = &config.advertise {
+        master_config.port = *port;
+        // The address goes with the port where it is one; of a name only whoever asks knows it.
+        master_config.ip = host.parse().unwrap_or(master_config.ip);
+    }
+    master_config.agent_unreachable_after = config.agent_unreachable_after;
+    master_config.agent_reregister_timeout = config.agent_reregister_timeout;
+    master_config
+}
+
+/// Writes down when a master leads and when not.
+async fn watch_role(
+    mut role: watch::Receiver<Leadership>,
+    number: usize,
+    journal: Journal,
+) -> Result<(), Fatal> {
+    let mut led = false;
+    loop {
+        let leads = matches!(*role.borrow_and_update(), Leadership::Leader { .. });
+        if leads != led {
+            journal.record(if leads { What::Leader(number) } else { What::Deposed(number) });
+            led = leads;
+        }
+        // Without a sender the master is gone.
+        if role.changed().await.is_err() {
+            return Ok(());
+        }
     }
 }
 
@@ -229,7 +295,7 @@ impl Remote {
             }
             #[cfg(feature = "tls")]
             Self::Wire(seat) => {
-                let served = seat.serve(tasks, registry, own, router.clone(), &environment.clock)?;
+                let served = seat.serve(tasks, registry, own, router.clone(), &environment.clocks[0])?;
                 let (leader, recorded) = served;
                 super::wire::settle(registry, recorded).await;
                 Ok((server::forwarding(router, Arc::clone(&leader) as _), leader))
@@ -247,7 +313,8 @@ async fn place(
     #[cfg(feature = "tls")]
     if let Some(peers) = &environment.config.peers {
         let entry = entry(environment, addresses);
-        let taken = super::wire::take_seat(peers, &environment.data, &environment.clock, entry).await?;
+        let taken =
+            super::wire::take_seat(peers, &environment.data, &environment.clocks[number], entry).await?;
         let (seat, config, others) = taken;
         let registry_config =
             RegistryConfig { election_timeout: environment.config.election_timeout, ..config };
@@ -259,10 +326,7 @@ async fn place(
 
 /// What a master tells of itself; where other nodes connect is not known here.
 fn entry(environment: &Environment, addresses: (SocketAddr, SocketAddr)) -> MasterEntry {
-    let advertised = |address: SocketAddr| {
-        let host = listen::advertised(environment.config.advertise.as_deref(), address);
-        host_port(&host, address.port())
-    };
+    let advertised = |address| listen::advertised_api(environment.config.advertise.as_ref(), address);
     MasterEntry {
         peer_address: String::new(),
         master_address: advertised(addresses.0),

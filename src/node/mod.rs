@@ -13,7 +13,9 @@ mod desk;
 mod faults;
 #[cfg(feature = "tls")]
 mod identity;
+mod journal;
 mod leading;
+mod levers;
 mod listen;
 mod master;
 mod ports;
@@ -27,11 +29,16 @@ mod start;
 mod visitor;
 #[cfg(feature = "tls")]
 mod wire;
+mod wires;
 
+pub use data::reap;
 #[cfg(feature = "tls")]
 pub use identity::is_member;
-pub use listen::Addresses;
+pub use journal::{Event, Journal, What};
+pub use levers::Levers;
+pub use listen::{Addresses, Given};
 #[cfg(feature = "tls")]
 pub use recovery::{Recovery, RecoveryError, expect_empty, restore};
 pub use snapshots::{Contents, Snapshot, SnapshotError};
-pub use start::{Node, StartError};
+pub use start::{Broken, Node, StartError};
+pub use wires::Part;

@@ -24,7 +24,7 @@ use crate::base::clock::SystemClock;
 use crate::base::id::NodeId;
 use crate::base::spawn::{Fatal, Shutdown, Tasks};
 use crate::base::time::Clock;
-use crate::client::AgentPeer;
+use crate::client::{AgentLink, AgentPeer, ApiError};
 use crate::config::PeerConfig;
 use crate::peer::wire::{
     self, Authority, Credentials, Dialler, Faults, PeerServer, Role, Token, WireNetwork, secret_digest,
@@ -34,6 +34,8 @@ use crate::registry::run::{Leadership, Link, Others, Registry, RegistryConfig};
 
 /// Pause before something that did not work is tried again.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long an agent waits for somebody to lead before it counts an attempt as failed.
+const ELECTED: Duration = Duration::from_secs(5);
 /// How long a node waits at its start until somebody leads.
 const SETTLE: Duration = Duration::from_secs(5);
 
@@ -62,7 +64,7 @@ pub(super) async fn take_seat(
 ) -> Result<(Seat, RegistryConfig, Others), StartError> {
     let listener = listen::bind(config.listen, "peer").await?;
     let address = listen::address_of(&listener, "peer")?;
-    let advertised = host_port(&listen::advertised(config.advertise.as_deref(), address), address.port());
+    let advertised = host_port(&listen::advertised(config.advertise.as_ref(), address), address.port());
     let entry = MasterEntry { peer_address: advertised, ..entry };
     let beginning = identity::begin(data, &config.begin, Role::Master, &entry, clock).await?;
     let Beginning { credentials, named, is_first, directory } = beginning;
@@ -254,6 +256,21 @@ pub(super) struct Remote {
 }
 
 impl Remote {
+    async fn try_to_connect(&self) -> Result<AgentLink, ApiError> {
+        if self.registry.leads() {
+            return self.own.connect(Some(self.dialler.node_id())).await;
+        }
+        let leader = self.registry.leader();
+        let address = self.leader().ok_or(ApiError::NotLeader { leader: None })?;
+        let call = self.dialler.agent(&address).await;
+        let call = call.map_err(|error| ApiError::Unavailable(error.to_string()))?;
+        let (to_master, outgoing) = mpsc::channel(AGENT_MESSAGES);
+        let (incoming, from_master) = mpsc::channel(AGENT_MESSAGES);
+        let leads = still_leads(self.registry.leadership(), leader);
+        tokio::spawn(carry(call, outgoing, incoming, leads, || {}));
+        Ok(AgentLink { to_master, from_master })
+    }
+
     fn leader(&self) -> Option<String> {
         self.registry.leading().map(|leader| leader.peer_address).filter(|address| !address.is_empty())
     }
@@ -263,22 +280,31 @@ impl AgentPeer for Remote {
     fn connect(
         &self,
         _node: Option<NodeId>,
-    ) -> crate::base::future::BoxFuture<'_, Result<crate::client::AgentLink, crate::client::ApiError>> {
-        use crate::client::{AgentLink, ApiError};
-
+    ) -> crate::base::future::BoxFuture<'_, Result<AgentLink, ApiError>> {
         Box::pin(async move {
-            if self.registry.leads() {
-                return self.own.connect(Some(self.dialler.node_id())).await;
+            // While another is elected, that is waited for: asking again ever later would take longer.
+            let mut leadership = self.registry.leadership();
+            let give_up = tokio::time::sleep(ELECTED);
+            tokio::pin!(give_up);
+            loop {
+                leadership.borrow_and_update();
+                let error = tokio::select! {
+                    connected = self.try_to_connect() => match connected {
+                        Err(error) => error,
+                        connected => return connected,
+                    },
+                    // A machine without power does not even refuse.
+                    changed = leadership.changed() => match changed {
+                        Ok(()) => continue,
+                        Err(_) => return Err(ApiError::NotLeader { leader: None }),
+                    },
+                };
+                tokio::select! {
+                    () = &mut give_up => return Err(error),
+                    () = tokio::time::sleep(PAUSE) => {}
+                    _ = leadership.changed() => {}
+                }
             }
-            let leader = self.registry.leader();
-            let address = self.leader().ok_or(ApiError::NotLeader { leader: None })?;
-            let call = self.dialler.agent(&address).await;
-            let call = call.map_err(|error| ApiError::Unavailable(error.to_string()))?;
-            let (to_master, outgoing) = mpsc::channel(AGENT_MESSAGES);
-            let (incoming, from_master) = mpsc::channel(AGENT_MESSAGES);
-            let leads = still_leads(self.registry.leadership(), leader);
-            tokio::spawn(carry(call, outgoing, incoming, leads, || {}));
-            Ok(AgentLink { to_master, from_master })
         })
     }
 }

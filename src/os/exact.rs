@@ -29,7 +29,7 @@ pub fn signal(pid: i32, start: u64, signal: Signal) -> bool {
 }
 
 #[expect(unsafe_code, reason = "a system call without a safe wrapper")]
-fn open(pid: i32) -> Result<OwnedFd, Errno> {
+pub(super) fn open(pid: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: pidfd_open takes two integers and touches no memory of ours.
     let answer = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     let descriptor = i32::try_from(Errno::result(answer)?).map_err(|_| Errno::EBADF)?;

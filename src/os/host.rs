@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use nix::sys::statvfs::statvfs;
+use super::disk;
 
 /// Bytes of a MiB.
 const MIB: u64 = 1024 * 1024;
@@ -49,8 +49,7 @@ fn total_memory_mib() -> Option<u64> {
 }
 
 fn total_disk_mib(path: &Path) -> Option<u64> {
-    let stat = statvfs(path).ok()?;
-    Some(stat.blocks().saturating_mul(stat.fragment_size()) / MIB)
+    Some(disk::space(path)?.total / MIB)
 }
 
 #[cfg(test)]

@@ -4,10 +4,13 @@
 pub mod beneath;
 pub mod cgroup;
 pub mod child;
+pub mod disk;
 pub mod exact;
 pub mod files;
 pub mod host;
 pub mod netns;
 pub mod notify;
+pub mod owner;
 pub mod processes;
 pub mod users;
+pub mod watched;

@@ -30,7 +30,7 @@ fn fill(store: &dyn Store) -> Vec<Pair> {
     store.scan(b"").expect("readable")
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).expect("readable").flatten() {
         if entry.path().is_file() {
             fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
@@ -173,7 +173,7 @@ fn after_a_fault_everything_acknowledged_is_there() {
         let folder = tempfile::tempdir().expect("a directory");
         let faults = Faults::default();
         faults.arm("registry", Fault::from(kind, 20));
-        let store = SledStore::open_with(folder.path(), "registry", faults).expect("opened");
+        let store = SledStore::open_with(folder.path(), "registry", faults, None).expect("opened");
         let (acknowledged, said) = until_it_fails(&store);
         assert_eq!(acknowledged, 20, "{kind:?}");
         let path = folder.path().display().to_string();
@@ -196,7 +196,7 @@ fn a_byte_that_changes_later_is_found() {
         let folder = tempfile::tempdir().expect("a directory");
         let faults = Faults::default();
         faults.arm("registry", Fault::once(FaultKind::FlippedByte, after));
-        let store = SledStore::open_with(folder.path(), "registry", faults).expect("opened");
+        let store = SledStore::open_with(folder.path(), "registry", faults, None).expect("opened");
         for number in 0..20 {
             one_more(&store, number).expect("nothing is noticed yet");
         }
@@ -232,7 +232,7 @@ fn a_slow_disk_is_slow_and_memory_has_faults_too() {
 fn a_failed_snapshot_leaves_the_one_before() {
     let folder = tempfile::tempdir().expect("a directory");
     let faults = Faults::default();
-    let store = SledStore::open_with(folder.path(), "registry", faults.clone()).expect("opened");
+    let store = SledStore::open_with(folder.path(), "registry", faults.clone(), None).expect("opened");
     let snapshot = |store: &SledStore, text: &str| {
         let mut batch = Batch::default();
         batch.put_file(*b"snapshot", text.as_bytes());
@@ -310,4 +310,33 @@ fn what_a_later_version_wrote_is_refused_and_not_touched() {
     let says = error.to_string();
     assert!(matches!(error, StoreError::Newer(_)) && says.contains("format 3") && says.contains("upgrade"));
     assert!(look() == before, "something was changed");
+}
+
+/// sled opens without a word when a page of its file is lost, or an older one is found in its place.
+#[test]
+fn a_value_that_is_lost_or_older_than_the_rest_is_found() {
+    let (original, pairs) = original();
+    let meta = super::pieces::piece_key(b"meta", 0);
+    let older = {
+        let folder = tempfile::tempdir().expect("a directory");
+        let store = SledStore::open(folder.path()).expect("opened");
+        let mut batch = super::Batch::default();
+        batch.put(*b"meta", 7_u32.to_be_bytes());
+        store.commit(batch).expect("committed");
+        drop(store);
+        let db = super::open::open_sled(folder.path()).expect("sled opens it");
+        db.get(&meta).expect("readable").expect("there")
+    };
+    let harms: [&dyn Fn(&sled::Db); 3] =
+        [&|_| (), &|db| drop(db.remove(&meta).expect("removed").expect("it was there")), &|db| {
+            drop(db.insert(&meta, &older).expect("replaced").expect("it was there"))
+        }];
+    for (number, harm) in harms.iter().enumerate() {
+        let is_named = is_refused(original.path(), &pairs, |path| {
+            let db = super::open::open_sled(path).expect("sled opens it");
+            harm(&db);
+            db.flush().expect("flushed");
+        });
+        assert_eq!(is_named, number > 0, "harm {number}");
+    }
 }

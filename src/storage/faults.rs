@@ -3,6 +3,7 @@
 //! A fault names the store whose disk has it and begins after a number of commits: `registry` is the store
 //! of a sole master, `master-<n>` that of one of several, `agent-<n>` an agent's.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -63,6 +64,10 @@ struct Armed {
 struct Inner {
     is_armed: AtomicBool,
     armed: Mutex<Vec<Armed>>,
+    /// Stores whose disks have no room for anything new.
+    full: Mutex<BTreeSet<String>>,
+    /// Stores whose disks had a fault that hit a commit.
+    hit: Mutex<BTreeSet<String>>,
 }
 
 /// The faults of all stores that share this value.
@@ -75,13 +80,40 @@ impl Faults {
     /// From now on a store's disk has a fault.
     pub fn arm(&self, store: &str, fault: Fault) {
         let armed = Armed { store: store.to_owned(), fault, seen: 0 };
-        self.inner.armed.lock().unwrap_or_else(PoisonError::into_inner).push(armed);
+        let mut all = self.inner.armed.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(armed);
         self.inner.is_armed.store(true, Ordering::Release);
+    }
+
+    /// From now on the disk of a store counts as nearly full: its owner takes on nothing new.
+    pub fn fill(&self, store: &str) {
+        self.inner.full.lock().unwrap_or_else(PoisonError::into_inner).insert(store.to_owned());
+    }
+
+    /// Whether a store's disk counts as nearly full.
+    pub(super) fn is_full(&self, store: &str) -> bool {
+        self.inner.full.lock().unwrap_or_else(PoisonError::into_inner).contains(store)
+    }
+
+    /// Whether a fault has hit a commit of a store, also if it has ended since; [`Faults::heal_store`] forgets
+    /// it.
+    #[must_use]
+    pub fn has_hit(&self, store: &str) -> bool {
+        self.inner.hit.lock().unwrap_or_else(PoisonError::into_inner).contains(store)
+    }
+
+    /// Ends every fault of a store. What they did stays done.
+    pub fn heal_store(&self, store: &str) {
+        self.inner.armed.lock().unwrap_or_else(PoisonError::into_inner).retain(|armed| armed.store != store);
+        self.inner.full.lock().unwrap_or_else(PoisonError::into_inner).remove(store);
+        self.inner.hit.lock().unwrap_or_else(PoisonError::into_inner).remove(store);
     }
 
     /// Ends every fault. What they did stays done.
     pub fn heal(&self) {
-        self.inner.armed.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.inner.full.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let mut all = self.inner.armed.lock().unwrap_or_else(PoisonError::into_inner);
+        all.clear();
         self.inner.is_armed.store(false, Ordering::Release);
     }
 
@@ -96,6 +128,7 @@ impl Faults {
             armed.seen += 1;
             if armed.fault.hits(armed.seen) {
                 due.add(armed.fault.kind);
+                self.inner.hit.lock().unwrap_or_else(PoisonError::into_inner).insert(store.to_owned());
             }
         }
         due
@@ -164,5 +197,8 @@ mod tests {
         assert_eq!(faults.of_commit("agent-0"), Due::default());
         faults.heal();
         assert_eq!(faults.of_commit("registry"), Due::default());
+        assert!(faults.has_hit("registry") && !faults.has_hit("agent-0"), "it is remembered");
+        faults.heal_store("registry");
+        assert!(!faults.has_hit("registry"));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::store::check_key;
-use super::{Batch, Change, Faults, Pair, Store, StoreError};
+use super::{Batch, Change, Faults, Pair, Store, StoreError, StoreRoom};
 
 /// Pairs in memory.
 #[derive(Debug, Default)]
@@ -40,6 +40,10 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
+    fn room(&self) -> Option<StoreRoom> {
+        Some(StoreRoom { disk: None, store: self.name.clone(), faults: self.faults.clone() })
+    }
+
     fn scan(&self, prefix: &[u8]) -> Result<Vec<Pair>, StoreError> {
         let pairs = self.pairs.lock().unwrap_or_else(PoisonError::into_inner);
         let from = pairs.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));

@@ -16,6 +16,8 @@ mod mark;
 mod memory;
 mod open;
 mod pieces;
+mod rewrite;
+mod room;
 mod sled_store;
 mod store;
 #[cfg(test)]
@@ -25,6 +27,7 @@ mod writer;
 
 pub use faults::{Fault, FaultKind, Faults};
 pub use memory::MemoryStore;
+pub use room::{Room, Shortage, StoreRoom};
 pub use sled_store::SledStore;
 pub use store::{Batch, Change, Pair, Store, StoreError};
 pub use writer::{Persisted, Writer};

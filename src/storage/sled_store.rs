@@ -12,16 +12,17 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::faults::Due;
 use super::file::{self, Reference};
 use super::mark::{Ledger, Mark, Witness};
-use super::open;
+use super::open::{self, Opened};
 use super::pieces::{Piece, Unreadable, checksum_of, cut, decode, piece_key, reference, split_key};
+use super::rewrite::SLACK;
 use super::store::{OWN, check_key};
 use super::wreck::{Wreck, image};
-use super::{Batch, Change, Faults, Pair, Store, StoreError};
+use super::{Batch, Change, Faults, Pair, Room, Store, StoreError, StoreRoom};
 
 /// Key of the mark.
 pub(super) const MARK: &[u8] = &[OWN, b'm', b'a', b'r', b'k'];
@@ -38,6 +39,7 @@ pub struct SledStore {
     broken: AtomicBool,
     name: String,
     faults: Faults,
+    room: Option<Arc<Room>>,
     /// Behind the database: it has the last word.
     wreck: Wreck,
     /// Held as long as the store is open.
@@ -87,16 +89,25 @@ impl SledStore {
     /// `Locked` when another process has it open, `Damaged` when what is there is not what the last commit
     /// left, `Newer` when a later version wrote it, `Failed` when the disk refuses.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::open_with(path, "", Faults::default())
+        Self::open_with(path, "", Faults::default(), None)
     }
 
-    /// The same on a disk with faults, which know the store by this name.
+    /// The same on a disk with faults, which know the store by this name, and whose room is watched.
     ///
     /// # Errors
     /// As [`SledStore::open`].
-    pub fn open_with(path: &Path, name: &str, faults: Faults) -> Result<Self, StoreError> {
-        let opened = open::open(path)?;
-        Ok(Self {
+    pub fn open_with(
+        path: &Path,
+        name: &str,
+        faults: Faults,
+        room: Option<Arc<Room>>,
+    ) -> Result<Self, StoreError> {
+        let opened = open::open(path, SLACK, room.as_deref())?;
+        Ok(Self::of(path, opened, name, faults, room))
+    }
+
+    fn of(path: &Path, opened: Opened, name: &str, faults: Faults, room: Option<Arc<Room>>) -> Self {
+        Self {
             path: path.to_owned(),
             db: opened.db,
             file: opened.file,
@@ -105,9 +116,19 @@ impl SledStore {
             broken: AtomicBool::new(false),
             name: name.to_owned(),
             faults,
+            room,
             wreck: Wreck::new(path),
             _lock: opened.lock,
-        })
+        }
+    }
+
+    /// As [`SledStore::open`], but leaves a file that has become too large as it is.
+    ///
+    /// # Errors
+    /// As [`SledStore::open`].
+    pub fn open_as_it_is(path: &Path) -> Result<Self, StoreError> {
+        let opened = open::open(path, u64::MAX, None)?;
+        Ok(Self::of(path, opened, "", Faults::default(), None))
     }
 
     /// Bytes of everything that the store keeps on disk.
@@ -174,6 +195,9 @@ impl SledStore {
         let path = self.path.display();
         StoreError::Failed(match problem {
             Problem::Io(error) if is_full(&error) => {
+                if let Some(room) = &self.room {
+                    room.is_full();
+                }
                 format!("the disk of {path} is full. Make room on it, then start again")
             }
             Problem::Io(error) => {
@@ -284,6 +308,10 @@ impl Store for SledStore {
             self.broken.store(true, Ordering::SeqCst);
             self.failed(problem)
         })
+    }
+
+    fn room(&self) -> Option<StoreRoom> {
+        Some(StoreRoom { disk: self.room.clone(), store: self.name.clone(), faults: self.faults.clone() })
     }
 }
 

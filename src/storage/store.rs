@@ -1,5 +1,7 @@
 //! The interface of a store.
 
+use super::StoreRoom;
+
 /// One change of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -94,4 +96,9 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// The disk refused: nothing more may be acknowledged on this store.
     fn commit(&self, batch: Batch) -> Result<(), StoreError>;
+
+    /// Its room, where that is watched.
+    fn room(&self) -> Option<StoreRoom> {
+        None
+    }
 }

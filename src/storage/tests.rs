@@ -129,3 +129,98 @@ async fn the_writer_acknowledges_nothing_after_a_failure() {
     assert_eq!(persisted.recv().await, Some(Err(StoreError::Failed("no room".to_owned()))));
     assert_eq!(persisted.recv().await, None);
 }
+
+/// Writes much, removes nearly all of it, and closes.
+fn swollen(path: &std::path::Path) -> Vec<super::Pair> {
+    let store = SledStore::open(path).expect("opened");
+    let key = |number: u32| [b"log/".as_slice(), &number.to_be_bytes()].concat();
+    for round in 0..40 {
+        let mut batch = Batch::default();
+        for number in 0..100 {
+            batch.put(key(round * 100 + number), vec![round.to_le_bytes()[0]; 2_000]);
+        }
+        store.commit(batch).expect("committed");
+    }
+    let mut batch = Batch::default();
+    (0..3_990).for_each(|number| batch.delete(key(number)));
+    batch.put_file(*b"snapshot", vec![7; 30_000]);
+    store.commit(batch).expect("committed");
+    assert!(store.size_on_disk().expect("readable") > 4_000_000, "sled gives room back by itself now");
+    store.scan(b"").expect("readable")
+}
+
+fn size(path: &std::path::Path) -> u64 {
+    std::fs::metadata(path.join("db")).expect("there").len()
+}
+
+#[test]
+fn a_file_that_has_become_too_large_is_written_anew() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let path = folder.path();
+    let pairs = swollen(path);
+    let before = size(path);
+    // What a crash before the end leaves is not used.
+    std::fs::create_dir(path.join("rewrite-begun")).expect("made");
+    std::fs::write(path.join("rewrite-begun/db"), b"half of it").expect("written");
+    drop(super::open::open(path, u64::MAX, None).map(|opened| drop(opened.db)));
+    assert!(!path.join("rewrite-begun").exists());
+    assert!(size(path) >= before, "it is not too large by so much");
+    let opened = super::open::open(path, 100_000, None).expect("opened");
+    drop(opened);
+    assert!(size(path) * 4 < before, "{before} became {}", size(path));
+    let store = SledStore::open(path).expect("opened again");
+    assert_eq!(store.scan(b"").expect("readable"), pairs);
+    put(&store, "more", b"value");
+    drop(store);
+    assert_eq!(SledStore::open(path).expect("and again").scan(b"more").expect("readable").len(), 1);
+}
+
+#[test]
+fn a_crash_while_a_file_is_written_anew_leaves_the_old_one_or_the_new_one() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let original = folder.path().join("original");
+    std::fs::create_dir(&original).expect("made");
+    let pairs = swollen(&original);
+    let before = size(&original);
+    // How far it came: each step after the file is whole may be the last.
+    let steps: [fn(&std::path::Path); 4] = [
+        |_| (),
+        |path| super::open::remove_snapshots(path).expect("removed"),
+        |path| {
+            super::open::remove_snapshots(path).expect("removed");
+            std::fs::write(path.join("rewrite/cleared"), b"").expect("written");
+        },
+        |path| {
+            super::open::remove_snapshots(path).expect("removed");
+            std::fs::write(path.join("rewrite/cleared"), b"").expect("written");
+            for snapshot in super::open::snapshot_files(&path.join("rewrite")).expect("readable") {
+                let name = snapshot.file_name().expect("a name");
+                std::fs::rename(&snapshot, path.join(name)).expect("moved");
+            }
+        },
+    ];
+    for (number, step) in steps.iter().enumerate() {
+        let path = folder.path().join(number.to_string());
+        std::fs::create_dir(&path).expect("made");
+        super::damage_tests::copy(&original, &path);
+        let opened = super::open::open(&path, u64::MAX, None).expect("opened");
+        let rewritten = super::rewrite::Rewritten::write(&path, &opened.db).expect("written");
+        drop(opened);
+        rewritten.commit(&path).expect("whole");
+        let old = super::open::snapshot_files(&path).expect("readable");
+        assert!(!old.is_empty());
+        step(&path);
+        super::rewrite::finish(&path).expect("finished");
+        assert!(!old.iter().any(|old| old.exists()), "step {number}: {old:?} are of the old file");
+        let store = SledStore::open(&path).expect("the new one");
+        assert_eq!(store.scan(b"").expect("readable"), pairs, "step {number}");
+        assert!(size(&path) * 4 < before, "step {number}");
+        assert!(!path.join("rewrite").exists(), "step {number}");
+        put(&store, "more", b"value");
+    }
+    // The last step but the removal of the directory.
+    let path = folder.path().join("0");
+    std::fs::create_dir(path.join("rewrite")).expect("made");
+    let store = SledStore::open(&path).expect("opened");
+    assert_eq!(store.scan(b"").expect("readable").len(), pairs.len() + 1);
+}

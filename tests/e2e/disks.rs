@@ -78,6 +78,7 @@ fn what_the_disk_does_not_confirm_is_not_acknowledged() {
         let acknowledged = create_until_it_fails(&node.master(), &kind.replace('_', "-"), 200, 10);
         let ended = node.child.wait().expect("it ends by itself");
         assert!(!ended.success(), "{kind}");
+        assert_eq!(data.join("ballast").exists(), kind != "no_space", "{kind}");
         // Half of a commit that nobody was told of: either it starts without it, or it says why not.
         let Some(again) = start_or_refusal(&data) else { continue };
         let there = apps(&again.master());
@@ -233,17 +234,73 @@ fn a_full_disk_loses_nothing_that_was_acknowledged() {
         return;
     }
     let folder = tempfile::tempdir().expect("a directory");
-    let small = Small::mount(&folder.path().join("disk"), 12);
+    let small = Small::mount(&folder.path().join("disk"), 128);
     let data = folder.path().join("disk/node");
     let mut node = Node::start(&data, &["--bootstrap"]);
-    let acknowledged = create_until_it_fails(&node.master(), "app", 5_000, 20_000);
-    let ended = node.child.wait().expect("it ends by itself");
-    assert!(!ended.success() && acknowledged.len() > 20, "{}", acknowledged.len());
-    small.grow(256);
+    assert!(data.join("ballast").exists());
+    let mut acknowledged = create_until_it_fails(&node.master(), "app", 5_000, 400_000);
+    assert!(acknowledged.len() > 20, "{}", acknowledged.len());
+    // The store may give back what it needed for a moment only: there shall be little left from here on.
+    fill_up(&folder.path().join("disk/some"), 2 << 20);
+    // Nearly full: what is there can be read and removed, nothing is added, and the node goes on.
+    let add = |node: &Node| {
+        let app = json!({ "id": "/more", "cmd": "true", "instances": 0 }).to_string();
+        let (status, body) = request(&node.master(), "POST", "/v2/apps", &[JSON], app.as_bytes());
+        (status, String::from_utf8_lossy(&body).into_owned())
+    };
+    let (status, said) = add(&node);
+    assert!(status == 503 && said.contains("nearly full") && said.contains("MiB"), "{status} {said}");
+    let subscribe = json!({
+        "type": "SUBSCRIBE", "subscribe": { "framework_info": { "user": "", "name": "new" } },
+    });
+    let (status, said) =
+        request(&node.master(), "POST", "/api/v1/scheduler", &[JSON], subscribe.to_string().as_bytes());
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(status == 503 && said.contains("nearly full"), "{status} {said}");
+    assert_eq!(sorted(apps(&node.master())), sorted(acknowledged.clone()));
+    let remove = |node: &Node, app: &str| {
+        crate::chaos::http::send(
+            node.master().trim_start_matches("http://"),
+            "DELETE",
+            &format!("/v2/apps{app}"),
+            "",
+            "",
+            crate::chaos::http::ANSWER,
+        )
+        .status()
+    };
+    let first = acknowledged.remove(0);
+    assert_eq!(remove(&node, &first), 200);
+    // Quite full, and the node ends: what it throws off is enough for the next start.
+    fill_up(&folder.path().join("disk/filler"), 0);
+    node.kill();
     let again = Node::start(&data, &[]);
     std::mem::forget(std::mem::replace(&mut node, again));
-    let there = apps(&node.master());
-    let missing: Vec<&String> = acknowledged.iter().filter(|app| !there.contains(app)).collect();
-    assert!(missing.is_empty(), "acknowledged and lost: {missing:?}");
+    assert!(!data.join("ballast").exists(), "it was not thrown off");
+    assert_eq!(sorted(apps(&node.master())), sorted(acknowledged.clone()));
+    assert_eq!(add(&node).0, 503);
+    small.grow(512);
+    let (status, said) = add(&node);
+    assert_eq!(status, 201, "{said}");
+    assert!(data.join("ballast").exists(), "it did not come back");
     drop(node);
+}
+
+fn sorted(mut apps: Vec<String>) -> Vec<String> {
+    apps.sort_unstable();
+    apps
+}
+
+/// Leaves so many bytes on the disk of this file.
+fn fill_up(path: &Path, left: u64) {
+    let mut file = std::fs::File::create(path).expect("made");
+    let free = || {
+        let stat = nix::sys::statvfs::statvfs(path).expect("a file system");
+        stat.blocks_available().saturating_mul(stat.fragment_size())
+    };
+    for size in [1 << 20, 4_096] {
+        while free() >= left + size as u64
+            && std::io::Write::write(&mut file, &vec![0; size]).is_ok_and(|written| written > 0)
+        {}
+    }
 }

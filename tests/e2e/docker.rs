@@ -288,6 +288,83 @@ fn containers_survive_kill_9_and_are_adopted_not_doubled() {
 }
 
 #[test]
+fn what_a_killed_cluster_left_is_reaped() {
+    let Some(image) = Image::make() else { return };
+    let (_sweep, folder) = (Sweep, tempfile::tempdir().expect("a directory"));
+    let app = folder.path().join("sleep.json");
+    let definition = json!({
+        "id": "/sleep", "cpus": 0.1, "mem": 32, "cmd": "sleep 1000",
+        "container": { "type": "DOCKER", "docker": { "image": image.name } },
+    });
+    std::fs::write(&app, definition.to_string()).expect("written");
+    let dev = Dev::start(&[app.to_str().expect("a path")]);
+    let run_id = dev.run_id.clone();
+    let data = crate::support::directories_of(&run_id).pop().expect("a temporary directory");
+    let reap = |more: &[&str]| {
+        let output = crate::support::program()
+            .args(["reap", "--output", "json", "--data-dir", data.to_str().expect("a path")])
+            .args(more)
+            .output()
+            .expect("it runs");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let orphans = answer["orphans"].as_array().expect("a list").clone();
+        orphans.iter().map(|orphan| orphan["kind"].to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(reap(&[]), Vec::<String>::new(), "its node runs");
+    dev.stop("KILL");
+    let own = || processes_of(&run_id).iter().filter(|line| line.contains("mesita")).count();
+    wait_for("every process of ours to end", || (own() == 0).then_some(()));
+    let both = ["\"container\"", "\"directory\""];
+    assert_eq!(reap(&["--dry-run"]), both);
+    assert!(data.exists() && containers_of(&run_id).len() == 1, "nothing was done yet");
+    assert_eq!(reap(&[]), both);
+    assert!(!data.exists() && containers_of(&run_id).is_empty());
+    assert_eq!(reap(&[]), Vec::<String>::new());
+}
+
+#[test]
+fn containers_of_an_agent_that_is_killed_go_on_and_end_with_the_cluster() {
+    use mesita::Cluster;
+    use mesita::cluster::{Executor, Part};
+
+    let Some(image) = Image::make() else { return };
+    let _sweep = Sweep;
+    let soon = std::time::Duration::from_secs(60);
+    let builder = Cluster::builder().executor(Executor::Docker).testing().run_id(own_run_id());
+    let cluster = builder.start_blocking().expect("a cluster");
+    let app = json!({
+        "id": "/counter", "cpus": 0.1, "mem": 32,
+        "cmd": "i=0; while true; do i=$((i+1)); echo $i; sleep 0.05; done",
+        "container": { "type": "DOCKER", "docker": { "image": image.name } },
+    });
+    cluster.deploy(app).expect("accepted");
+    cluster.wait_healthy("/counter", soon).expect("it runs");
+    let before = containers_of(&own_run_id());
+    let (_, tasks) = {
+        let (status, body) = request(&cluster.marathon_url(), "GET", "/v2/apps/counter/tasks", &[], b"");
+        (status, serde_json::from_slice::<Value>(&body).expect("JSON"))
+    };
+    let task = tasks["tasks"][0]["id"].as_str().expect("an id").to_owned();
+    cluster.kill(Part::Agent(0)).expect("it runs");
+    cluster.restart(Part::Agent(0)).expect("it was ended");
+    // Each line of its output is there once: nobody else copies it, too.
+    let lines = || {
+        let text = cluster.task_log(&task, "stdout").unwrap_or_default();
+        let numbers: Vec<usize> = text.lines().filter_map(|line| line.parse().ok()).collect();
+        numbers
+    };
+    let now = wait_for("its log", || Some(lines().len()).filter(|count| *count > 0));
+    let later = wait_for("more lines", || Some(lines()).filter(|lines| lines.len() > now + 20));
+    assert_eq!(later, (1..=later.len()).collect::<Vec<_>>());
+    let ids = |list: &[Value]| list.iter().map(|one| one["Id"].to_string()).collect::<Vec<_>>();
+    assert_eq!(ids(&containers_of(&own_run_id())), ids(&before));
+    cluster.kill(Part::Agent(0)).expect("it runs");
+    cluster.shutdown().expect("nothing is left");
+    assert_eq!(containers_of(&own_run_id()), Vec::<Value>::new());
+}
+
+#[test]
 fn without_an_engine_everything_else_works_and_stops() {
     let folder = tempfile::tempdir().expect("a directory");
     let data = folder.path().to_str().expect("a path");

@@ -75,6 +75,21 @@ fn many_clusters_at_a_time_do_not_meet() {
 }
 
 #[test]
+fn a_wait_that_is_in_vain_says_why() {
+    use std::time::Duration;
+
+    let cluster = Cluster::builder().start_blocking().expect("a cluster");
+    cluster.deploy(json!({ "id": "/big", "cmd": "x", "cpus": 100, "mem": 32 })).expect("taken");
+    let error = cluster.wait_healthy("big", Duration::from_secs(1)).expect_err("nobody has so many CPUs");
+    let text = error.to_string();
+    assert!(text.starts_with("waited 1000 ms for /big to be healthy\n- 0 of 1 instances run"), "{text}");
+    assert!(text.contains("InsufficientCpus: 100 wanted"), "{text}");
+    let error = cluster.wait_healthy("/nobody", Duration::from_millis(50)).expect_err("there is none");
+    assert!(error.to_string().contains("nobody"), "{error}");
+    cluster.shutdown().expect("nothing is left");
+}
+
+#[test]
 fn a_setting_that_makes_no_sense_is_an_error() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let wrong = runtime.block_on(Cluster::builder().agent_resources("cpus:many").start());

@@ -177,6 +177,10 @@ fn what_is_advertised_is_told_and_served() {
         raw(&address, head.as_bytes()).0
     };
     assert_eq!((as_host("node1.example.test:5050"), as_host("evil.example")), (200, 403));
+    let behind = Dev::start(&["--advertise", "proxy.example.test:5099"]);
+    let (_, state) = behind.get("/state");
+    let leader = &state["leader_info"];
+    assert_eq!((&leader["hostname"], &leader["port"]), (&json!("proxy.example.test"), &json!(5099)));
     let wrong = crate::support::run(&["dev", "--advertise", "http://x/"]);
     assert_eq!(wrong.status.code(), Some(2));
 }

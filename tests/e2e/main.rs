@@ -23,3 +23,4 @@ mod recovery;
 mod services;
 mod support;
 mod v2;
+mod with;

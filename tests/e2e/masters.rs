@@ -65,7 +65,10 @@ fn leaders_end_one_after_another_and_tasks_go_on() {
         assert_ne!(next, leader);
         let base = cluster.master_urls()[next].clone();
         assert_eq!(wait_running(&base, "/sleep", 4 + round), tasks, "a task was restarted, lost or doubled");
-        // What was recorded is still there, and work goes on.
+        // What was recorded is still there, and work goes on: also the end of the deployment is in time.
+        wait_for("the deployment to end", || {
+            get(&base, "/v2/deployments").1.as_array().is_some_and(Vec::is_empty).then_some(())
+        });
         let wanted = 5 + round;
         let scale = json!({ "instances": wanted }).to_string();
         let (status, body) = request(&base, "PUT", "/v2/apps/sleep", &[JSON], scale.as_bytes());

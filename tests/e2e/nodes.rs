@@ -2,7 +2,7 @@
 //!
 //! `MESITA_NODE_KILLS` sets how often the leader is killed (the default keeps the suite short).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
@@ -220,6 +220,59 @@ fn a_planned_stop_hands_the_leadership_over_and_leaves_tasks_running() {
     assert_eq!(running(&nodes[leader].master(), "/sleep"), tasks);
 }
 
+/// The agents that the masters know, by their ids; and whether each is active.
+fn agents_of(node: &Node) -> BTreeMap<String, bool> {
+    let body = json!({ "type": "GET_AGENTS" }).to_string();
+    let (status, answer) = request(&node.master(), "POST", "/api/v1", &[JSON], body.as_bytes());
+    assert_eq!(status, 200);
+    let answer: Value = serde_json::from_slice(&answer).expect("JSON");
+    let agents = answer["get_agents"]["agents"].as_array().cloned().unwrap_or_default();
+    let pair = |agent: &Value| {
+        let id = agent["agent_info"]["id"]["value"].as_str().expect("an id").to_owned();
+        (id, agent["active"] == true)
+    };
+    agents.iter().map(pair).collect()
+}
+
+#[test]
+fn a_node_that_is_drained_leaves_its_tasks_to_the_others_and_comes_back() {
+    let (_folder, mut nodes) = three();
+    // The one that leads: its agent leaves its own master.
+    let leader = wait_leader(&nodes, &[0, 1, 2]);
+    let others: Vec<usize> = (0..3).filter(|number| *number != leader).collect();
+    let before = agents_of(&nodes[others[0]]);
+    let base = nodes[others[0]].master();
+    let app = json!({
+        "id": "/sleep", "cmd": "echo $$ > pid; exec sleep 1000", "cpus": 0.1, "mem": 1, "instances": 3,
+    });
+    assert_eq!(request(&base, "POST", "/v2/apps", &[JSON], app.to_string().as_bytes()).0, 201);
+    wait_running(&base, "/sleep", 3);
+    // More until one is on the leader's agent, as offers come in any order.
+    let mut instances = 3;
+    while pids_of_tasks(&nodes[leader].data).is_empty() {
+        instances += 1;
+        let more = json!({ "instances": instances }).to_string();
+        assert_eq!(request(&base, "PUT", "/v2/apps/sleep", &[JSON], more.as_bytes()).0, 200);
+        wait_running(&base, "/sleep", instances);
+    }
+    let pids = pids_of_tasks(&nodes[leader].data);
+    signal_process(nodes[leader].child.id(), "USR1");
+    let ended = nodes[leader].child.wait().expect("it ends");
+    assert_eq!(ended.code(), Some(0));
+    assert!(pids.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists()), "{pids:?} go on");
+    // Its tasks ended before it left, and the services have others for them.
+    wait_leader(&nodes, &others);
+    let known = agents_of(&nodes[others[0]]);
+    let left: Vec<&String> = before.keys().filter(|id| !known.contains_key(*id)).collect();
+    assert_eq!((known.len(), left.len()), (2, 1), "{before:?} became {known:?}");
+    let tasks = wait_running(&base, "/sleep", instances);
+    let again = Node::start(&nodes[leader].data.clone(), &[]);
+    std::mem::forget(std::mem::replace(&mut nodes[leader], again));
+    wait_leader(&nodes, &[0, 1, 2]);
+    assert_eq!(agents_of(&nodes[leader]), before, "it is back under its id");
+    assert_eq!(running(&base, "/sleep"), tasks);
+}
+
 #[test]
 fn a_service_manager_is_told_of_start_and_stop() {
     let folder = tempfile::tempdir().expect("a directory");
@@ -396,12 +449,18 @@ fn agent_node(data: &Path, arguments: &[&str]) -> Node {
     node
 }
 
-/// What the only task of a node wrote into its sandbox.
-fn pid_of_task(data: &Path) -> u32 {
+/// What the tasks of a node wrote into their sandboxes.
+fn pids_of_tasks(data: &Path) -> Vec<u32> {
     let found = std::process::Command::new("find").arg(data).args(["-name", "pid", "-type", "f"]).output();
     let found = String::from_utf8(found.expect("find runs").stdout).expect("paths");
-    let path = found.lines().next().expect("one task");
-    std::fs::read_to_string(path).expect("readable").trim().parse().expect("a number")
+    // One that has just begun has an empty file.
+    let pid = |path: &str| std::fs::read_to_string(path).expect("readable").trim().parse().ok();
+    found.lines().filter_map(pid).collect()
+}
+
+/// The only task of a node.
+fn pid_of_task(data: &Path) -> u32 {
+    pids_of_tasks(data)[0]
 }
 
 fn agent_nodes_of(node: &Node) -> Vec<Value> {

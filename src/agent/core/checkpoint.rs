@@ -114,11 +114,12 @@ pub(super) fn updates(key: &Key, stream: &Stream) -> Change {
 }
 
 /// Codes of kill causes on disk.
-const CAUSES: [(u8, KillCause); 4] = [
+const CAUSES: [(u8, KillCause); 5] = [
     (1, KillCause::Asked),
     (2, KillCause::Unhealthy),
     (3, KillCause::MaxCompletionTime),
     (4, KillCause::Framework),
+    (5, KillCause::Draining),
 ];
 
 pub(super) fn run(key: &Key, run: &RunRecord) -> Change {

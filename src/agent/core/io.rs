@@ -60,6 +60,14 @@ pub enum Input {
     },
     /// The agent is to stop: its tasks are asked to end. It may stop when [`super::Agent::is_idle`].
     Stop,
+    /// The agent is to leave its cluster: its tasks end and their frameworks hear of it, then it
+    /// unregisters. [`Effect::Drained`] follows.
+    Drain,
+    /// How much room the disk has for more tasks.
+    Room {
+        /// Too little.
+        is_short: bool,
+    },
     /// A deadline passed.
     Tick,
 }
@@ -108,6 +116,15 @@ pub enum Effect {
     },
     /// The master is silent: drop the connection and look for another.
     Reconnect,
+    /// The drain is over: the agent may end.
+    Drained {
+        /// The master has recorded that it left; else it will count as lost.
+        unregistered: bool,
+        /// Updates that nobody acknowledged.
+        unacknowledged: usize,
+        /// Tasks that could not be ended.
+        unended: usize,
+    },
     /// The master does not want this agent: end everything.
     Shutdown {
         /// Why.

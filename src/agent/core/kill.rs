@@ -58,7 +58,9 @@ impl Agent {
         let until = now.mono.after(grace);
         let is_first = task.killing.is_none();
         let killing = task.killing.get_or_insert(Killing { escalate: Some(until), cause });
-        if cause == KillCause::Framework {
+        // Whoever asked: of an agent that leaves, that is why.
+        let is_drained = cause == KillCause::Draining && killing.cause != KillCause::Framework;
+        if cause == KillCause::Framework || is_drained {
             killing.cause = cause;
         }
         // A later kill may shorten the remaining time, never lengthen it.
@@ -83,13 +85,18 @@ impl Agent {
         }
     }
 
-    /// Every task is killed, with the grace that it would have anyway.
+    /// The agent stops, and its tasks with it.
     pub(super) fn on_stop(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.kill_all(KillCause::Asked, now, effects);
+    }
+
+    /// Every task is killed, with the grace that it would have anyway; no other begins.
+    pub(super) fn kill_all(&mut self, cause: KillCause, now: Now, effects: &mut Vec<Effect>) {
         self.stopping = true;
         let running = self.tasks.iter().filter(|(_, task)| task.phase != Phase::Ended);
         let running: Vec<_> = running.map(|(key, _)| key.clone()).collect();
         for key in running {
-            self.kill(&key, KillCause::Asked, None, now, effects);
+            self.kill(&key, cause, None, now, effects);
         }
     }
 
@@ -99,7 +106,8 @@ impl Agent {
         let cause = task.killing.as_ref().map(|killing| killing.cause);
         let told = cause != Some(KillCause::Framework) && cause != Some(KillCause::MaxCompletionTime);
         if told && self.is_capable(&key.0, Capability::TaskKillingState) {
-            self.status(key, State::TaskKilling, None, Source::Executor, None, None, now, effects);
+            let reason = (cause == Some(KillCause::Draining)).then_some(Reason::AgentDraining);
+            self.status(key, State::TaskKilling, reason, Source::Executor, None, None, now, effects);
         }
         effects.push(Effect::Signal { container_id, signal: Signal::Term });
         self.escalate_if_due(key, now, effects);

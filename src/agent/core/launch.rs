@@ -24,7 +24,12 @@ impl Agent {
         let task_id = TaskId::new(&run.task.task_id.value);
         let key = (framework_id.clone(), task_id.clone());
         // A second order for a task that is known (a resent message) changes nothing. What an agent that
-        // stops does not take, it will not know when it is back.
+        // stops does not take, it will not know when it is back; one that drains says so.
+        if self.drain.is_some() && !self.tasks.contains_key(&key) {
+            let message = "the agent is being drained: it takes no more tasks";
+            let framework = Some(&run.framework);
+            return self.report_unknown(&key, framework, Reason::AgentDraining, message, now, effects);
+        }
         if self.stopping
             || run.task.agent_id.value != agent_id.as_str()
             || self.tasks.contains_key(&key)
@@ -116,17 +121,10 @@ impl Agent {
         let Some(task) = self.tasks.get_mut(key).filter(|task| task.phase == Phase::Recording) else {
             return;
         };
-        if task.killing.is_some() {
+        if let Some(killing) = &task.killing {
             let message = "killed before it was launched".to_owned();
-            self.end(
-                key,
-                State::TaskKilled,
-                Some(Reason::TaskKilledDuringLaunch),
-                Source::Agent,
-                message,
-                now,
-                effects,
-            );
+            let reason = Some(before_start(killing.cause));
+            self.end(key, State::TaskKilled, reason, Source::Agent, message, now, effects);
             return;
         }
         task.phase = Phase::Launching;
@@ -150,10 +148,13 @@ impl Agent {
         task.complete_by =
             limit.map(|limit| now.mono.after(std::time::Duration::from_nanos(limit.unsigned_abs())));
         task.run.started = Some(now.wall);
-        let record = limit.map(|_| checkpoint::run(&key, &task.run));
-        task.checks.start(now.mono);
-        let early_exit = task.early_exit.take();
         let kill = task.killing.is_some();
+        // A kill that came before the start goes on after a restart of the agent too.
+        let record = (limit.is_some() || kill).then(|| checkpoint::run(&key, &task.run));
+        if !kill {
+            task.checks.start(now.mono);
+        }
+        let early_exit = task.early_exit.take();
         if let Some(record) = record {
             self.persist(vec![record], None, effects);
         }
@@ -177,9 +178,9 @@ impl Agent {
         let Some(task) = self.tasks.get(&key).filter(|task| task.phase == Phase::Launching) else {
             return;
         };
-        if task.killing.is_some() {
+        if let Some(killing) = &task.killing {
             let message = "killed while it was launched".to_owned();
-            let reason = Some(Reason::TaskKilledDuringLaunch);
+            let reason = Some(before_start(killing.cause));
             self.end(&key, State::TaskKilled, reason, Source::Agent, message, now, effects);
             return;
         }
@@ -312,6 +313,14 @@ fn refusal(info: &v1::TaskInfo) -> Option<(State, Reason, String)> {
     Some((State::TaskFailed, Reason::ContainerLaunchFailed, message))
 }
 
+/// Why a task that never ran was killed.
+fn before_start(cause: KillCause) -> Reason {
+    match cause {
+        KillCause::Draining => Reason::AgentDraining,
+        _ => Reason::TaskKilledDuringLaunch,
+    }
+}
+
 /// What the end of a container means for its task.
 fn verdict(exit: Exit, out_of_memory: bool, cause: Option<KillCause>) -> (State, Option<Reason>, Source) {
     match cause {
@@ -321,6 +330,7 @@ fn verdict(exit: Exit, out_of_memory: bool, cause: Option<KillCause>) -> (State,
         Some(KillCause::Asked | KillCause::Unhealthy | KillCause::Framework) => {
             (State::TaskKilled, None, Source::Executor)
         }
+        Some(KillCause::Draining) => (State::TaskKilled, Some(Reason::AgentDraining), Source::Executor),
         None if out_of_memory => (State::TaskFailed, Some(Reason::ContainerLimitationMemory), Source::Agent),
         None if exit == Exit::Lost => (State::TaskFailed, Some(Reason::ExecutorTerminated), Source::Agent),
         None if exit == Exit::Code(0) => (State::TaskFinished, None, Source::Executor),

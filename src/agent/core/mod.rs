@@ -8,6 +8,7 @@
 mod checkpoint;
 mod checks;
 pub mod container;
+mod drain;
 mod environment;
 mod io;
 mod kill;

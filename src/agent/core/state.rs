@@ -19,6 +19,13 @@ use crate::resources::{Format, Resources};
 /// First delay before an update is sent again, and the longest.
 pub(super) const RESEND: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
 
+/// A leader that was deposed learns of it within an election timeout; much later than that it is none.
+const DEPOSED: Duration = Duration::from_secs(60);
+
+/// How long a first registration may go without an answer, until another connection is tried: no master has
+/// told yet how often it speaks.
+const UNANSWERED: Duration = Duration::from_secs(30);
+
 /// Settings.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -84,6 +91,8 @@ pub(super) enum KillCause {
     Asked,
     Unhealthy,
     MaxCompletionTime,
+    /// The agent is drained.
+    Draining,
     /// The framework is gone: nobody wants an update.
     Framework,
 }
@@ -145,9 +154,16 @@ pub struct Agent {
     pub(super) registered: bool,
     /// Every task is being ended; no other begins.
     pub(super) stopping: bool,
+    /// It is leaving its cluster.
+    pub(super) drain: Option<super::drain::Drain>,
+    /// There is no room for more tasks.
+    pub(super) is_short: bool,
     /// Silence after which another master is looked for, and when the master was heard last.
     pub(super) master_timeout: Option<Duration>,
     pub(super) heard: Mono,
+    /// The highest term of a master that spoke, and since when only lower ones did.
+    pub(super) term: u64,
+    pub(super) lower_since: Option<Mono>,
     pub(super) frameworks: BTreeMap<FrameworkId, Arc<v1::FrameworkInfo>>,
     /// Frameworks whose tasks are being ended; their updates are not wanted.
     pub(super) leaving: BTreeSet<FrameworkId>,
@@ -178,8 +194,12 @@ impl Agent {
             connected: false,
             registered: false,
             stopping: false,
+            drain: None,
+            is_short: false,
             master_timeout: None,
             heard: Mono::default(),
+            term: 0,
+            lower_since: None,
             frameworks: BTreeMap::new(),
             leaving: BTreeSet::new(),
             tasks: BTreeMap::new(),
@@ -221,8 +241,23 @@ impl Agent {
             }
             Input::Persisted { seq } => self.on_persisted(seq, now, effects),
             Input::Stop => self.on_stop(now, effects),
+            Input::Drain => self.on_drain(now, effects),
+            Input::Room { is_short } => self.on_room(is_short, effects),
             Input::Tick => self.on_tick(now, effects),
         }
+        self.go_on_draining(now, effects);
+    }
+
+    /// Whether what a master of this term says counts. Of a lower term than one that was heard it does not:
+    /// that master was deposed and does not know it yet, and its connection is to be dropped. One that says
+    /// the same for long leads a cluster that was made from a snapshot.
+    pub fn counts(&mut self, term: u64, now: Now) -> bool {
+        let since = *self.lower_since.get_or_insert(now.mono);
+        if term < self.term && now.mono.since(since) < DEPOSED {
+            return false;
+        }
+        (self.term, self.lower_since) = (term, None);
+        true
     }
 
     /// Whether a master has admitted this agent over the connection that stands.
@@ -241,12 +276,14 @@ impl Agent {
             let escalate = killing.and_then(|killing| killing.escalate);
             [resend, escalate, task.complete_by, task.checks.next_deadline()]
         });
-        tasks.flatten().chain(self.silence_deadline()).min()
+        tasks.flatten().chain(self.silence_deadline()).chain(self.drain_deadline()).min()
     }
 
     /// When the master has been silent for too long.
     fn silence_deadline(&self) -> Option<Mono> {
-        self.master_timeout.filter(|_| self.connected).map(|timeout| self.heard.after(timeout))
+        let unanswered = (!self.registered).then_some(UNANSWERED);
+        let timeout = self.master_timeout.or(unanswered).filter(|_| self.connected)?;
+        Some(self.heard.after(timeout))
     }
 
     fn on_tick(&mut self, now: Now, effects: &mut Vec<Effect>) {

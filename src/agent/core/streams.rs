@@ -8,6 +8,8 @@ use crate::api::peer::{self, from_agent};
 use crate::api::v1::task_status::{Reason, Source};
 use crate::api::v1::{self, TaskState as State};
 use crate::base::id::{FrameworkId, TaskId, Uuid};
+#[cfg(planted)]
+use crate::base::planted::{self, Bug};
 use crate::base::time::Now;
 
 impl Agent {
@@ -90,6 +92,10 @@ impl Agent {
             latest_state: newest.status.state,
         };
         task.stream.resend = Some(now.mono.after(task.stream.backoff.next_delay()));
+        #[cfg(planted)]
+        if planted::has(Bug::SkipResend) {
+            task.stream.resend = None;
+        }
         effects.push(Effect::Tell(Box::new(from_agent::Message::Update(update))));
     }
 

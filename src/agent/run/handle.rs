@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::files;
 use super::member::Member;
@@ -19,9 +19,29 @@ use crate::containerizer::Containerizer;
 use crate::storage::Store;
 
 /// What the loop tells the handle.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Shared {
     pub(super) id: Mutex<Option<AgentId>>,
+    /// The agent is to be drained.
+    pub(super) drain: watch::Sender<bool>,
+    /// How that ended.
+    pub(super) drained: watch::Sender<Option<Drained>>,
+}
+
+/// How the drain of an agent ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// Its tasks ended; the cluster may know that it left, and updates may be left over.
+    Left {
+        /// The master has recorded that it left; else it will count as lost.
+        unregistered: bool,
+        /// Updates that no framework acknowledged.
+        unacknowledged: usize,
+        /// Tasks that could not be ended.
+        unended: usize,
+    },
+    /// The agent ended for another reason.
+    Ended,
 }
 
 /// A handle of a running agent.
@@ -42,12 +62,23 @@ impl Handle {
         store: Arc<dyn Store>,
         clock: Arc<SystemClock>,
     ) -> Arc<Self> {
-        let shared = Arc::new(Shared::default());
+        let (drain, drained) = (watch::channel(false).0, watch::channel(None).0);
+        let shared = Arc::new(Shared { id: Mutex::default(), drain, drained });
         let work_dir = config.work_dir.clone();
         let member = Member::new(config, master, containerizers, store, clock, Arc::clone(&shared));
         let shutdown = tasks.shutdown();
         tasks.spawn("agent", member.run(events, shutdown));
         Arc::new(Self { shared, work_dir })
+    }
+
+    /// Lets the agent leave its cluster: nothing of it is offered any more, its tasks end, their frameworks
+    /// hear of it, and it unregisters. Waits until that is over.
+    pub async fn drain(self: Arc<Self>) -> Drained {
+        self.shared.drain.send_replace(true);
+        let mut drained = self.shared.drained.subscribe();
+        let outcome = drained.wait_for(Option::is_some).await.map(|outcome| *outcome);
+        // The sender lives in `shared`.
+        outcome.ok().flatten().unwrap_or(Drained::Ended)
     }
 }
 

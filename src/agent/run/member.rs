@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use super::handle::Shared;
+use super::handle::{Drained, Shared};
 use crate::agent::core::container::{ContainerEvent, Kind, LaunchFailure, LaunchSpec, Probe, Survivor};
 use crate::agent::core::{Agent, Config, Effect, Input};
 use crate::api::peer;
@@ -17,12 +17,14 @@ use crate::base::spawn::{Fatal, Shutdown};
 use crate::base::time::Clock;
 use crate::client::{AgentLink, AgentPeer, ApiError};
 use crate::containerizer::Containerizer;
-use crate::storage::{Batch, Persisted, Store, Writer};
+use crate::storage::{Batch, Persisted, Shortage, Store, Writer};
 
 /// Launches that run at the same time; a containerizer may allow fewer.
 const LAUNCHES: usize = 64;
 /// Pauses between attempts to reach a master.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
+/// Pause between two looks at the room on the disk.
+const LOOK: Duration = Duration::from_secs(2);
 /// How long ending every task may take when the agent stops.
 const DESTROY_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -49,6 +51,10 @@ struct Inbox {
     from_master: Option<mpsc::Receiver<peer::ToAgent>>,
     shutdown: Shutdown,
     haste: Shutdown,
+    /// None: the agent knows that it is to be drained.
+    drain: Option<watch::Receiver<bool>>,
+    /// Looks at the room that there is.
+    looks: tokio::time::Interval,
     /// When tasks that still run are ended, once the agent stops.
     stop_by: Option<tokio::time::Instant>,
 }
@@ -77,6 +83,7 @@ struct Running {
     giving_up: BTreeMap<ContainerId, oneshot::Sender<()>>,
     backoff: Backoff,
     refused: Option<String>,
+    drained: Option<Drained>,
     /// The master was not heard for too long.
     silent: bool,
 }
@@ -113,11 +120,26 @@ impl Member {
         reports: mpsc::UnboundedReceiver<ContainerEvent>,
         shutdown: Shutdown,
     ) -> Result<(), Fatal> {
+        let outcome = self.run_to_end(reports, shutdown).await;
+        self.shared.drained.send_modify(|drained| *drained = drained.or(Some(Drained::Ended)));
+        outcome
+    }
+
+    async fn run_to_end(
+        &self,
+        reports: mpsc::UnboundedReceiver<ContainerEvent>,
+        shutdown: Shutdown,
+    ) -> Result<(), Fatal> {
         let (mut running, events, writes) = self.begin()?;
         self.recover(&mut running).await?;
         self.connect(&running, Duration::ZERO);
         let haste = shutdown.clone();
-        let mut inbox = Inbox { events, writes, reports, from_master: None, shutdown, haste, stop_by: None };
+        let drain = Some(self.shared.drain.subscribe());
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let from_master = None;
+        let mut inbox =
+            Inbox { events, writes, reports, from_master, shutdown, haste, drain, looks, stop_by: None };
         loop {
             let input = match self.next(&mut running, &mut inbox).await? {
                 Next::Input(input) => input,
@@ -140,6 +162,10 @@ impl Member {
             }
             if let Some(reason) = running.refused.take() {
                 return self.leave(&reason).await;
+            }
+            if let Some(outcome) = running.drained.take() {
+                self.shared.drained.send_replace(Some(outcome));
+                return self.stop().await;
             }
             if inbox.stop_by.is_some() && running.agent.is_idle() {
                 return self.stop().await;
@@ -170,6 +196,12 @@ impl Member {
                 Input::Exited { container_id, exit, out_of_memory }
             }
             message = next_message(&mut inbox.from_master) => match message {
+                Some(message) if !running.agent.counts(message.term, self.clock.now()) => {
+                    tracing::warn!(term = message.term, "a master that was deposed speaks to this agent; another is looked for");
+                    inbox.from_master = None;
+                    self.reconnect(running);
+                    Input::Disconnected
+                }
                 Some(message) => match message.message {
                     Some(message) => Input::Master(Box::new(message)),
                     // A message of a later version.
@@ -189,6 +221,11 @@ impl Member {
                 return Ok(Next::Nothing);
             }
             () = sleep_until(deadline) => Input::Tick,
+            _ = inbox.looks.tick() => Input::Room { is_short: self.shortage().is_some() },
+            () = asked(&mut inbox.drain) => {
+                inbox.drain = None;
+                Input::Drain
+            }
             () = inbox.shutdown.requested(), if inbox.stop_by.is_none() => match self.stop_by() {
                 Some(at) => {
                     inbox.stop_by = Some(at);
@@ -220,6 +257,7 @@ impl Member {
             giving_up: BTreeMap::new(),
             backoff: Backoff::new(RECONNECT.0, 2.0, RECONNECT.1),
             refused: None,
+            drained: None,
             silent: false,
         };
         Ok((running, inbox, writes))
@@ -340,6 +378,9 @@ impl Member {
                     });
                     running.kinds.remove(&container_id);
                 }
+                Effect::Drained { unregistered, unacknowledged, unended } => {
+                    running.drained = Some(Drained::Left { unregistered, unacknowledged, unended });
+                }
                 Effect::Shutdown { reason } => running.refused = Some(reason),
             }
         }
@@ -347,13 +388,14 @@ impl Member {
 
     fn launch(&self, running: &mut Running, spec: LaunchSpec) {
         let container_id = spec.container_id.clone();
-        let Some(containerizer) = self.containerizers.get(&spec.kind).cloned() else {
-            let failure = LaunchFailure::Prepare(
-                "this agent cannot run docker tasks: it was built without them (feature docker)".to_owned(),
-            );
-            // The loop itself holds the receiver.
-            let _ = running.events.send(Event::Input(Input::LaunchFailed { container_id, failure }));
-            return;
+        let containerizer = match self.containerizer_for(&spec) {
+            Ok(containerizer) => containerizer,
+            Err(reason) => {
+                let failure = LaunchFailure::Prepare(reason);
+                // The loop itself holds the receiver.
+                let _ = running.events.send(Event::Input(Input::LaunchFailed { container_id, failure }));
+                return;
+            }
         };
         running.kinds.insert(container_id.clone(), spec.kind);
         let (events, launches) = (running.events.clone(), Arc::clone(&running.launches));
@@ -380,6 +422,23 @@ impl Member {
             // The loop may have ended.
             let _ = events.send(Event::Input(input));
         });
+    }
+
+    fn shortage(&self) -> Option<Shortage> {
+        self.store.room().and_then(|room| room.shortage())
+    }
+
+    /// Who launches it; or why nobody does.
+    fn containerizer_for(&self, spec: &LaunchSpec) -> Result<Arc<dyn Containerizer>, String> {
+        // The master may not know it yet.
+        if let Some(shortage) = self.shortage() {
+            return Err(shortage.to_string());
+        }
+        let without = match spec.kind {
+            Kind::Docker => "this agent cannot run docker tasks: it was built without them (feature docker)",
+            Kind::Process => "this agent runs only docker tasks: give the task an image",
+        };
+        self.containerizers.get(&spec.kind).cloned().ok_or_else(|| without.to_owned())
     }
 
     fn probe(
@@ -455,6 +514,18 @@ async fn next_message(from_master: &mut Option<mpsc::Receiver<peer::ToAgent>>) -
     match from_master {
         Some(messages) => messages.recv().await,
         None => std::future::pending().await,
+    }
+}
+
+/// Ends when somebody asks for a drain.
+async fn asked(drain: &mut Option<watch::Receiver<bool>>) {
+    // Who could ask lives as long as the loop.
+    let asked = match drain {
+        Some(drain) => drain.wait_for(|drain| *drain).await.is_ok(),
+        None => false,
+    };
+    if !asked {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -4,4 +4,4 @@ mod files;
 mod handle;
 mod member;
 
-pub use handle::Handle;
+pub use handle::{Drained, Handle};

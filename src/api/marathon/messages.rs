@@ -172,6 +172,12 @@ impl Request {
         )
     }
 
+    /// Whether it adds to what is stored.
+    #[must_use]
+    pub fn is_addition(&self) -> bool {
+        matches!(self, Self::PutApps { .. } | Self::RestartApp { .. })
+    }
+
     /// Whether its answer depends on what the tasks do.
     #[must_use]
     pub fn is_about_tasks(&self) -> bool {
@@ -257,4 +263,27 @@ pub enum Refusal {
     NotImplemented(String),
     /// Not now (503).
     Unavailable(String),
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::BadShape(details) | Self::Invalid(details) => {
+                let details: Vec<String> = details
+                    .iter()
+                    .map(|detail| format!("{} {}", detail.path, detail.errors.join(", ")).trim().to_owned())
+                    .collect();
+                f.write_str(&details.join("; "))
+            }
+            Self::Locked(deployments) => {
+                write!(f, "a deployment works on it: {}", deployments.join(", "))
+            }
+            Self::BadJson(text)
+            | Self::BadRequest(text)
+            | Self::NotFound(text)
+            | Self::Exists(text)
+            | Self::NotImplemented(text)
+            | Self::Unavailable(text) => f.write_str(text),
+        }
+    }
 }

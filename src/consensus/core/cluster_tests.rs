@@ -2,6 +2,7 @@
 //! reorders; whatever happens, what was acknowledged stays, and all apply the same.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use slog::{Discard, Logger, o};
 
@@ -66,7 +67,13 @@ impl Cluster {
 
     fn boot(&mut self, id: u64, disk: Disk) {
         let first_voters = if self.voters.contains(&id) { self.voters.clone() } else { Vec::new() };
-        let config = Config { id, election_ticks: 10, first_voters, seed: self.chance.bits() };
+        let config = Config {
+            id,
+            election_ticks: 10,
+            first_voters,
+            seed: self.chance.bits(),
+            snapshot_every: super::io::SNAPSHOT_EVERY,
+        };
         let (log, applied) = match recover(&disk.pairs()).expect("a whole log") {
             Boot::Empty => (None, Vec::new()),
             Boot::Log { snapshot, log } => (Some(log), decode(&snapshot)),
@@ -393,6 +400,52 @@ fn a_member_far_behind_gets_a_snapshot() {
     cluster.crash(late);
     cluster.restart(late);
     cluster.run(20);
+    cluster.check();
+    cluster.everybody_has_everything();
+}
+
+#[test]
+fn a_member_does_not_campaign_before_a_snapshot_is_on_its_disk() {
+    use protobuf::Message as _;
+    use raft::eraftpb::{Message, MessageType};
+
+    let mut cluster = Cluster::new(&[1, 2, 3], 6);
+    let leader = cluster.elect();
+    let late = [1, 2, 3].into_iter().find(|id| *id != leader).expect("three");
+    cluster.crash(late);
+    let entries = super::io::SNAPSHOT_EVERY + 100;
+    for _ in 0..entries {
+        cluster.propose(leader);
+        cluster.settle();
+    }
+    cluster.restart(late);
+    // Its disk takes nothing: everything but that goes on until the snapshot is there.
+    let is_installing = |cluster: &mut Cluster| cluster.member(late).expect("up").is_installing();
+    for _ in 0..100 {
+        cluster.tick();
+        for id in [1, 2, 3].into_iter().filter(|id| *id != late) {
+            cluster.sync(id, usize::MAX);
+        }
+        if is_installing(&mut cluster) {
+            break;
+        }
+        std::mem::take(&mut cluster.letters).into_iter().for_each(|letter| cluster.deliver(letter));
+    }
+    assert!(is_installing(&mut cluster));
+    let term = cluster.member(leader).expect("up").status().term;
+    let mut message = Message::default();
+    (message.from, message.to, message.term) = (leader, late, term);
+    message.set_msg_type(MessageType::MsgTimeoutNow);
+    let message = message.write_to_bytes().expect("encoded");
+    cluster.handle(late, vec![Input::Message { from: leader, message, snapshot: None }]);
+    cluster.handle(late, vec![Input::Broken { peer: leader, round_trip: Duration::ZERO }]);
+    if let Some(alarm) = cluster.nodes[&late].alarm {
+        cluster.handle(late, vec![Input::Alarm { alarm }]);
+    }
+    for _ in 0..50 {
+        cluster.handle(late, vec![Input::Tick, Input::Campaign]);
+    }
+    cluster.run(60);
     cluster.check();
     cluster.everybody_has_everything();
 }

@@ -13,11 +13,11 @@ use super::log::Log;
 use super::reads::Reads;
 use super::records::{self, Records, RecoveredLog};
 use crate::base::chance::Chance;
+#[cfg(planted)]
+use crate::base::planted::{self, Bug};
 
-/// Applied entries behind the last snapshot that call for a new one.
-const SNAPSHOT_EVERY: u64 = 4_096;
-/// Entries that stay behind a snapshot, for members that are a little late.
-const KEEP_BEHIND: u64 = 1_024;
+/// The part of the entries between snapshots that stays behind one.
+const KEPT_PART: u64 = 4;
 /// Records that one batch removes at the most: sled grows when many go at once.
 const REMOVE_AT_ONCE: u64 = 1_024;
 /// Bytes of entries in one append.
@@ -51,6 +51,7 @@ pub struct Consensus {
     pub(super) node: RawNode<Log>,
     pub(super) chance: Chance,
     pub(super) applied: u64,
+    snapshot_every: u64,
     pub(super) role: Role,
     pub(super) reads: Reads,
     /// Who should vote, once it is known.
@@ -64,8 +65,8 @@ pub struct Consensus {
     /// The alarm that counts, and the tick of the last campaign that a broken connection caused.
     pub(super) alarm: u64,
     pub(super) rushed_at: Option<u64>,
-    /// The term and role for which an election timeout was drawn.
-    pub(super) drawn_for: Option<(u64, StateRole)>,
+    /// The election timeout in ticks, and the term and role for which it was drawn.
+    pub(super) drawn: Option<((u64, StateRole), usize)>,
     /// In order of index.
     waiting: VecDeque<Waiting>,
     /// In order of number.
@@ -93,7 +94,12 @@ impl Consensus {
             max_committed_size_per_ready: COMMITTED_BYTES,
             pre_vote: true,
             check_quorum: true,
-            applied,
+            applied: {
+                #[cfg(planted)]
+                let applied =
+                    if planted::has(Bug::ApplyTwice) && applied > log.cut.0 { applied - 1 } else { applied };
+                applied
+            },
             ..raft::Config::default()
         };
         raft_config.validate()?;
@@ -103,6 +109,7 @@ impl Consensus {
             node,
             chance: Chance::new(config.seed),
             applied,
+            snapshot_every: config.snapshot_every,
             role: Role::Follower { leader: None },
             reads: Reads::new(config.id, config.seed),
             wanted: BTreeSet::new(),
@@ -111,7 +118,7 @@ impl Consensus {
             snapshots: BTreeMap::new(),
             alarm: 0,
             rushed_at: None,
-            drawn_for: None,
+            drawn: None,
             waiting: VecDeque::new(),
             held: VecDeque::new(),
             persist: (0, 0),
@@ -200,6 +207,10 @@ impl Consensus {
             self.applied = index;
             self.node.advance_apply_to(index);
             self.drop_waiting(effects);
+            #[cfg(planted)]
+            if planted::has(Bug::KeepOldState) {
+                return self.send(held.messages, effects);
+            }
             effects.push(Effect::Restore { index, data });
         }
         self.send(held.messages, effects)
@@ -227,6 +238,10 @@ impl Consensus {
             let mut records = Records::new();
             if !ready.snapshot().is_empty() {
                 held.restore = Some(self.install(&mut ready, &mut records));
+            }
+            #[cfg(planted)]
+            if planted::has(Bug::AnswerBeforeSync) {
+                self.send(std::mem::take(&mut held.messages), effects)?;
             }
             let entries = ready.take_entries();
             self.append(&entries, &mut records)?;
@@ -263,6 +278,10 @@ impl Consensus {
         }
         let last_before = self.node.store().last();
         self.node.mut_store().append(entries);
+        #[cfg(planted)]
+        if planted::has(Bug::KeepLostTail) {
+            return Ok(());
+        }
         // Entries of a lost term that were longer than what replaces them.
         for index in self.node.store().last() + 1..=last_before {
             records.push((records::log_key(index), None));
@@ -287,14 +306,19 @@ impl Consensus {
         (at.0, data)
     }
 
+    /// Whether a snapshot that a leader sent is on its way to the disk. Until it is there this member does
+    /// not campaign: raft would look among its entries for those that the snapshot replaced.
+    pub(super) fn is_installing(&self) -> bool {
+        self.held.iter().any(|held| held.restore.is_some())
+    }
+
     fn ask_for_snapshot(&mut self, effects: &mut Vec<Effect>) {
         let log = self.node.store();
-        let is_long = self.applied >= log.snapshot.0 + SNAPSHOT_EVERY;
+        let is_long = self.applied >= log.snapshot.0 + self.snapshot_every;
         let is_new = self.applied > log.snapshot.0;
         let is_wanted = is_new && log.is_snapshot_wanted();
         // A snapshot that is being installed has changed the configuration, but not the state yet.
-        let is_settled = self.held.iter().all(|held| held.restore.is_none());
-        if (is_long || is_wanted) && is_settled && !self.snapshot_asked {
+        if (is_long || is_wanted) && !self.is_installing() && !self.snapshot_asked {
             self.snapshot_asked = true;
             effects.push(Effect::TakeSnapshot { index: self.applied });
         }
@@ -381,12 +405,13 @@ impl Consensus {
         }
         let term = raft::Storage::term(self.node.store(), index)?;
         let conf_state = self.node.raft.prs().conf().to_conf_state();
+        let snapshot_every = self.snapshot_every;
         let log = self.node.mut_store();
         log.snapshot = (index, term);
         log.conf_state = conf_state;
         log.snapshot_data = data.into();
         log.snapshot_taken();
-        let first = log.compact(index.saturating_sub(KEEP_BEHIND));
+        let first = log.compact(index.saturating_sub(snapshot_every / KEPT_PART));
         let last = log.cut.0;
         let mut records = vec![records::snapshot_record(&log.snapshot_data), records::meta_record(log)?];
         // The snapshot is durable with the first batch; entries may go in any batch after that.

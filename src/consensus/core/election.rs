@@ -25,15 +25,22 @@ impl Consensus {
     pub(super) fn tick(&mut self) {
         let raft = &mut self.node.raft;
         let now = (raft.term, raft.state);
-        if self.drawn_for != Some(now) {
-            self.drawn_for = Some(now);
-            let base = raft.election_timeout();
-            let more = self.chance.below(u64::try_from(base).unwrap_or(u64::MAX));
-            raft.set_randomized_election_timeout(base + usize::try_from(more).unwrap_or(0));
-        }
+        let timeout = match self.drawn.filter(|(drawn_for, _)| *drawn_for == now) {
+            Some((_, timeout)) => timeout,
+            None => {
+                let base = raft.election_timeout();
+                let more = self.chance.below(u64::try_from(base).unwrap_or(u64::MAX));
+                base + usize::try_from(more).unwrap_or(0)
+            }
+        };
+        self.drawn = Some((now, timeout));
+        // Raft draws one by itself whenever it resets, which it does within a term, too.
+        raft.set_randomized_election_timeout(timeout);
         self.ticks += 1;
         self.members_due = true;
-        self.node.tick();
+        if !self.is_installing() {
+            self.node.tick();
+        }
         self.give_up_snapshots();
     }
 
@@ -87,7 +94,8 @@ impl Consensus {
     /// Campaigns unless somebody leads.
     pub(super) fn campaign(&mut self) -> Result<(), Fault> {
         let raft = &self.node.raft;
-        if raft.state == StateRole::Follower && raft.leader_id == INVALID_ID && self.is_voter() {
+        let is_free = raft.state == StateRole::Follower && raft.leader_id == INVALID_ID;
+        if is_free && self.is_voter() && !self.is_installing() {
             self.node.campaign()?;
         }
         Ok(())

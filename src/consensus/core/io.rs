@@ -19,7 +19,13 @@ pub struct Config {
     pub first_voters: Vec<u64>,
     /// For the draws of election timeouts.
     pub seed: u64,
+    /// Applied entries behind the last snapshot that call for a new one; a quarter as many stay in the log
+    /// behind it, for members that are a little late. Usually [`SNAPSHOT_EVERY`].
+    pub snapshot_every: u64,
 }
+
+/// The usual [`Config::snapshot_every`].
+pub const SNAPSHOT_EVERY: u64 = 4_096;
 
 /// What happens.
 #[derive(Debug)]

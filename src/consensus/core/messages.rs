@@ -10,6 +10,8 @@ use raft::eraftpb::{EntryType, Message, MessageType};
 
 use super::driver::Consensus;
 use super::io::{Effect, Fault};
+#[cfg(planted)]
+use crate::base::planted::{self, Bug};
 
 /// How far a term may be ahead: nobody campaigns so often, and a term cannot be taken back.
 const MAX_TERM_AHEAD: u64 = 1_000_000;
@@ -49,6 +51,10 @@ impl Consensus {
             return Ok(());
         }
         self.check_commit(&message)?;
+        #[cfg(planted)]
+        if planted::has(Bug::VoteTwice) && message.get_msg_type() == MessageType::MsgRequestVote {
+            self.node.raft.vote = raft::INVALID_ID;
+        }
         match self.node.step(message) {
             Ok(()) => {}
             Err(raft::Error::StepPeerNotFound) => effects.push(ignored("it answers nothing that was asked")),
@@ -81,8 +87,9 @@ impl Consensus {
             | MessageType::MsgRequestVote
             | MessageType::MsgRequestVoteResponse
             | MessageType::MsgRequestPreVote
-            | MessageType::MsgRequestPreVoteResponse
-            | MessageType::MsgTimeoutNow => Ok(()),
+            | MessageType::MsgRequestPreVoteResponse => Ok(()),
+            MessageType::MsgTimeoutNow if self.is_installing() => Err("a snapshot is being installed"),
+            MessageType::MsgTimeoutNow => Ok(()),
             // Proposals and reads are made at the leader; the rest a member only says to itself.
             _ => Err("members do not send its kind"),
         }

@@ -19,6 +19,6 @@ mod records;
 mod tests;
 
 pub use driver::Consensus;
-pub use io::{Config, Effect, Fault, Input, Progress, Refusal, Role, Status};
+pub use io::{Config, Effect, Fault, Input, Progress, Refusal, Role, SNAPSHOT_EVERY, Status};
 pub use offline::{Held, begin_with, held};
 pub use records::{Boot, Records, RecoveredLog, Refuse, SNAPSHOT, recover};

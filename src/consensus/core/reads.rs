@@ -5,6 +5,8 @@ use raft::ReadState;
 
 use super::driver::Consensus;
 use super::io::{Effect, Role};
+#[cfg(planted)]
+use crate::base::planted::{self, Bug};
 
 /// Ticks after which a question that nobody answered is asked again: raft drops it without a word when
 /// leadership is lost or just begins.
@@ -52,6 +54,10 @@ impl Reads {
 
 impl Consensus {
     pub(super) fn read(&mut self, id: u64, effects: &mut Vec<Effect>) {
+        #[cfg(planted)]
+        if planted::has(Bug::StaleRead) && matches!(self.role, Role::Leader { .. }) {
+            return effects.push(Effect::Readable { read: id });
+        }
         if matches!(self.role, Role::Leader { .. }) {
             self.reads.waiting.push(id);
         } else {

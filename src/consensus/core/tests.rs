@@ -47,7 +47,13 @@ struct Member {
 
 impl Member {
     fn boot(disk: Disk) -> Self {
-        let config = Config { id: 1, election_ticks: 10, first_voters: vec![1], seed: 1 };
+        let config = Config {
+            id: 1,
+            election_ticks: 10,
+            first_voters: vec![1],
+            seed: 1,
+            snapshot_every: super::io::SNAPSHOT_EVERY,
+        };
         let logger = Logger::root(Discard, o!());
         let (log, applied) = match recover(&disk.pairs()).expect("a whole log") {
             Boot::Empty => (None, Vec::new()),

@@ -14,11 +14,13 @@ use bollard::query_parameters::{
 };
 use futures_util::StreamExt;
 use tokio::sync::Semaphore;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::engine::{Engine, explain, is_absent, is_conflict};
+use super::labels::{self, DataOwner};
+use super::logs;
 use super::options::{self, name_of};
 use super::probe::{self, Place};
-use super::{labels, logs};
 use crate::agent::core::container::{
     ContainerEvent, Exit, LaunchFailure, LaunchSpec, Probe, ProbeResult, Signal, Started, Survivor,
     SurvivorState,
@@ -46,6 +48,8 @@ pub struct DockerConfig {
     /// Address at which published ports are bound: the agent's own, so that nothing is published to the
     /// world that the agent is not.
     pub publish: IpAddr,
+    /// By which its containers are known to be left over.
+    pub owner: DataOwner,
     /// Directory of this agent's notes about its containers.
     pub notes: PathBuf,
     /// Becomes the label `MESITA_RUN_ID` of every container.
@@ -75,6 +79,10 @@ struct State {
     used: bool,
     /// Being created and started; true: nobody wants it any more.
     starting: BTreeMap<ContainerId, bool>,
+    /// What follows running containers.
+    followers: JoinSet<()>,
+    /// Nothing more is started or followed.
+    has_left: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -82,6 +90,15 @@ struct Running {
     place: Place,
     /// What asks it to end, if not SIGTERM.
     stop_signal: Option<String>,
+}
+
+/// A task that ends with whoever waits for it.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Docker {
@@ -110,7 +127,8 @@ impl Shared {
 
     async fn launch(self: Arc<Self>, spec: LaunchSpec) -> Result<Started, LaunchFailure> {
         self.state().agent_id = Some(spec.agent_id.clone());
-        let body = options::body(&spec, self.config.publish, self.config.run_id.as_deref());
+        let body =
+            options::body(&spec, self.config.publish, &self.config.owner, self.config.run_id.as_deref());
         let body = body.map_err(|problem| {
             LaunchFailure::Start(format!("Failed to create docker run options: {problem}"))
         })?;
@@ -190,27 +208,31 @@ impl Shared {
             address: started.addresses.iter().find_map(|address| address.parse().ok()),
         };
         let running = Running { place, stop_signal: stop_signal.filter(|text| !text.is_empty()) };
-        self.state().running.insert(spec.container_id.clone(), running);
-        tokio::spawn(async move { self.watch(spec, account).await });
+        let follower = Arc::clone(&self);
+        let mut state = self.state();
+        if !state.has_left {
+            state.running.insert(spec.container_id.clone(), running);
+            // Those that are done.
+            while state.followers.try_join_next().is_some() {}
+            state.followers.spawn(async move { follower.watch(spec, account).await });
+        }
+        drop(state);
         started
     }
 
     /// Copies the output and reports the end.
     async fn watch(self: Arc<Self>, spec: LaunchSpec, account: Option<Account>) {
-        let output = tokio::spawn({
+        let mut output = AbortOnDrop(tokio::spawn({
             let (shared, spec) = (Arc::clone(&self), spec.clone());
             async move { shared.copy_output(&spec, account).await }
-        });
+        }));
         let (exit, out_of_memory, at) = self.wait(&name_of(spec.container_id.as_str())).await;
         if self.state().running.remove(&spec.container_id).is_none() {
             // It was destroyed with the agent; nobody is told.
-            output.abort();
             return;
         }
         // Whoever hears of the end may read everything that was written before it.
-        let abort = output.abort_handle();
-        if tokio::time::timeout(LAST_OUTPUT, output).await.is_err() {
-            abort.abort();
+        if tokio::time::timeout(LAST_OUTPUT, &mut output.0).await.is_err() {
             tracing::warn!(container = %spec.container_id, "the engine does not give the last output of a container");
         }
         // The agent may have ended.
@@ -531,6 +553,13 @@ impl Containerizer for Docker {
             logs::forget(&self.shared.mark(&container_id)).map_err(|error| error.to_string())?;
             self.shared.remove(&name_of(container_id.as_str())).await
         })
+    }
+
+    fn leave(&self) {
+        let mut state = self.shared.state();
+        state.has_left = true;
+        state.running.clear();
+        state.followers.abort_all();
     }
 
     fn destroy_all(&self, deadline: Duration) -> BoxFuture<'_, Result<(), String>> {

@@ -13,5 +13,8 @@ mod logs;
 mod options;
 mod parameters;
 mod probe;
+mod reap;
 
 pub use containers::{Docker, DockerConfig};
+pub use labels::DataOwner;
+pub use reap::{Orphan, Reaped, reap};

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use bollard::models::{ContainerCreateBody, HostConfig, PortBinding};
 
-use super::{labels, parameters};
+use super::labels::{self, DataOwner};
+use super::parameters;
 use crate::agent::core::container::{LaunchSpec, UNLIMITED};
 use crate::api::v1;
 use crate::api::v1::container_info::DockerInfo;
@@ -39,6 +40,7 @@ pub(super) fn name_of(container_id: &str) -> String {
 pub(super) fn body(
     spec: &LaunchSpec,
     publish: IpAddr,
+    owner: &DataOwner,
     run_id: Option<&str>,
 ) -> Result<ContainerCreateBody, String> {
     let container = spec.container.as_ref().ok_or("the task has no container")?;
@@ -72,7 +74,7 @@ pub(super) fn body(
         entrypoint,
         cmd,
         exposed_ports: Some(exposed),
-        labels: Some(labels::of(spec, run_id)),
+        labels: Some(labels::of(spec, owner, run_id)),
         ..ContainerCreateBody::default()
     };
     for parameter in &docker.parameters {

@@ -2,6 +2,10 @@ use super::*;
 use crate::agent::core::container::Kind;
 use crate::api::v1::container_info::docker_info::PortMapping;
 
+fn owner() -> DataOwner {
+    DataOwner { directory: "/data".into(), is_temporary: false }
+}
+
 const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 fn spec(docker: DockerInfo) -> LaunchSpec {
@@ -30,12 +34,12 @@ fn image(name: &str) -> DockerInfo {
 }
 
 fn host_of(spec: &LaunchSpec) -> HostConfig {
-    body(spec, LOOPBACK, None).expect("valid").host_config.expect("a host part")
+    body(spec, LOOPBACK, &owner(), None).expect("valid").host_config.expect("a host part")
 }
 
 #[test]
 fn a_plain_task() {
-    let body = body(&spec(image("busybox:1")), LOOPBACK, Some("run")).expect("valid");
+    let body = body(&spec(image("busybox:1")), LOOPBACK, &owner(), Some("run")).expect("valid");
     assert_eq!(body.entrypoint, Some(vec!["/bin/sh".to_owned()]));
     assert_eq!(body.cmd, Some(vec!["-c".to_owned(), "echo hi".to_owned()]));
     assert_eq!(body.env, Some(vec!["A=1=2".to_owned()]));
@@ -55,7 +59,7 @@ fn without_a_shell_the_entry_point_stays() {
     plain.command =
         v1::CommandInfo { shell: Some(false), arguments: vec!["a".to_owned()], ..Default::default() };
     let words = |spec: &LaunchSpec| {
-        let body = body(spec, LOOPBACK, None).expect("valid");
+        let body = body(spec, LOOPBACK, &owner(), None).expect("valid");
         (body.entrypoint, body.cmd)
     };
     assert_eq!(words(&plain), (None, Some(vec!["a".to_owned()])));
@@ -64,7 +68,7 @@ fn without_a_shell_the_entry_point_stays() {
     plain.command = v1::CommandInfo { shell: Some(false), ..Default::default() };
     assert_eq!(words(&plain), (None, None));
     plain.command = v1::CommandInfo::default();
-    assert!(body(&plain, LOOPBACK, None).is_err_and(|problem| problem.contains("'shell'")));
+    assert!(body(&plain, LOOPBACK, &owner(), None).is_err_and(|problem| problem.contains("'shell'")));
 }
 
 #[test]
@@ -106,7 +110,7 @@ fn ports_must_be_the_task_s_own() {
         mapping(31_000, 80, "icmp"),
         DockerInfo { network: None, ..mapping(31_000, 80, "tcp") },
     ] {
-        assert!(body(&spec(bad.clone()), LOOPBACK, None).is_err(), "{bad:?}");
+        assert!(body(&spec(bad.clone()), LOOPBACK, &owner(), None).is_err(), "{bad:?}");
     }
 }
 
@@ -137,7 +141,7 @@ fn volumes_relative_and_absolute() {
         ("/s", "../../x"),
         ("/a:b", "/srv"),
     ] {
-        let problem = body(&with_volume(inside, host_path), LOOPBACK, None);
+        let problem = body(&with_volume(inside, host_path), LOOPBACK, &owner(), None);
         assert!(problem.is_err(), "{host_path} at {inside}");
     }
 }
@@ -155,14 +159,14 @@ fn images_that_would_change_the_path_of_a_request() {
 #[test]
 fn networks() {
     let mut user = spec(DockerInfo { network: Some(Network::User.into()), ..image("i") });
-    assert!(body(&user, LOOPBACK, None).is_err_and(|problem| problem.contains("network_infos")));
+    assert!(body(&user, LOOPBACK, &owner(), None).is_err_and(|problem| problem.contains("network_infos")));
     let named = |name: &str| v1::NetworkInfo { name: Some(name.to_owned()), ..Default::default() };
     user.container.as_mut().expect("a container").network_infos.push(named("back"));
     assert_eq!(host_of(&user).network_mode.as_deref(), Some("back"));
     user.container.as_mut().expect("a container").network_infos[0] = named("host:x");
-    assert!(body(&user, LOOPBACK, None).is_err());
+    assert!(body(&user, LOOPBACK, &owner(), None).is_err());
     let mut host = spec(image("i"));
     host.container.as_mut().expect("a container").hostname = Some("h".to_owned());
-    assert!(body(&host, LOOPBACK, None).is_err_and(|problem| problem.contains("hostname")));
-    assert!(body(&spec(DockerInfo { network: Some(9), ..image("i") }), LOOPBACK, None).is_err());
+    assert!(body(&host, LOOPBACK, &owner(), None).is_err_and(|problem| problem.contains("hostname")));
+    assert!(body(&spec(DockerInfo { network: Some(9), ..image("i") }), LOOPBACK, &owner(), None).is_err());
 }

@@ -10,6 +10,8 @@ use super::wire::{self, Registration};
 use crate::api::peer::{self, from_agent, to_agent};
 use crate::api::v1;
 use crate::base::id::AgentId;
+#[cfg(planted)]
+use crate::base::planted::{self, Bug};
 use crate::base::time::Now;
 use crate::registry::core::Change;
 use crate::resources::Resources;
@@ -28,6 +30,10 @@ impl Master {
         match message {
             from_agent::Message::Register(register) => self.register(link, register.into(), now, effects),
             from_agent::Message::Reregister(register) => self.reregister(link, register.into(), now, effects),
+            from_agent::Message::Draining(_) => self.agent_drains(link, now, effects),
+            from_agent::Message::Pausing(pausing) => {
+                self.agent_pauses(link, pausing.is_paused, now, effects);
+            }
             from_agent::Message::Unregister(_) => self.unregister(link, effects),
             from_agent::Message::Update(update) => self.status_update(link, update, now, effects),
             // Executors of their own come later; nobody can have started one.
@@ -86,6 +92,10 @@ impl Master {
         };
         if let Err(problem) = check_agent(&register.info) {
             return self.refuse_agent(link, problem, effects);
+        }
+        #[cfg(planted)]
+        if planted::has(Bug::ResurrectGone) {
+            self.gone.remove(&id);
         }
         if self.gone.contains_key(&id) {
             let problem = format!("the agent {id} was marked gone; remove its data to register anew");
@@ -209,6 +219,32 @@ impl Master {
         }
     }
 
+    /// It ends its tasks by itself; what was offered of it is taken back first.
+    fn agent_drains(&mut self, link: LinkId, now: Now, effects: &mut Vec<Effect>) {
+        let Some(id) = self.links.get(&link).cloned() else { return };
+        let Some(agent) = self.agents.get_mut(&id) else { return };
+        agent.draining = true;
+        self.offer_or_not(&id, now, effects);
+    }
+
+    /// It takes no more tasks for now, or again: its disk is nearly full, say.
+    fn agent_pauses(&mut self, link: LinkId, is_paused: bool, now: Now, effects: &mut Vec<Effect>) {
+        let Some(id) = self.links.get(&link).cloned() else { return };
+        let Some(agent) = self.agents.get_mut(&id) else { return };
+        agent.paused = is_paused;
+        self.offer_or_not(&id, now, effects);
+    }
+
+    /// What an agent said of itself decides whether it is offered.
+    fn offer_or_not(&mut self, id: &AgentId, now: Now, effects: &mut Vec<Effect>) {
+        if self.agents.get(id).is_some_and(Agent::is_active) {
+            self.allocator.activate_agent(id);
+        } else {
+            self.allocator.deactivate_agent(id);
+            self.rescind_all(id, now, effects);
+        }
+    }
+
     fn unregister(&mut self, link: LinkId, effects: &mut Vec<Effect>) {
         let Some(agent_id) = self.links.get(&link).cloned() else { return };
         if let Some(agent) = self.agents.get_mut(&agent_id).filter(|agent| !agent.leaving) {
@@ -221,6 +257,11 @@ impl Master {
     /// The registry has removed an agent that left by itself.
     pub(super) fn agent_removed(&mut self, id: &AgentId, now: Now, effects: &mut Vec<Effect>) {
         self.owners.remove(id);
+        if let Some(link) = self.agents.get(id).and_then(|agent| agent.link) {
+            let reason = format!("the agent {id} has left");
+            let message = Box::new(to_agent::Message::Shutdown(peer::Shutdown { reason }));
+            effects.push(Effect::Tell { link, message });
+        }
         self.drop_agent(id, Loss::Removed, now, effects);
     }
 }
@@ -243,7 +284,19 @@ impl Agent {
             tasks: BTreeSet::new(),
             strays: BTreeMap::new(),
             leaving: false,
+            draining: false,
+            paused: false,
         }
+    }
+
+    /// Whether it is offered to frameworks.
+    pub(super) fn is_active(&self) -> bool {
+        self.link.is_some() && !self.is_deactivated()
+    }
+
+    /// Whether it said itself that nothing of it is to be offered.
+    pub(super) fn is_deactivated(&self) -> bool {
+        self.draining || self.paused
     }
 
     fn describe(&mut self, register: &Registration, total: Resources, link: LinkId, now: Now) {
@@ -254,6 +307,8 @@ impl Agent {
         self.link = Some(link);
         self.speaks(now.mono);
         self.leaving = false;
+        self.draining = false;
+        self.paused = false;
     }
 }
 

@@ -7,6 +7,8 @@ use crate::api::peer::{self, to_agent};
 use crate::api::v1;
 use crate::api::v1::scheduler::call;
 use crate::base::id::{FrameworkId, TaskId};
+#[cfg(planted)]
+use crate::base::planted::{self, Bug};
 use crate::base::time::Now;
 
 impl Master {
@@ -24,6 +26,10 @@ impl Master {
         }
         // Kept for when the agent is back: it may never hear of this one.
         task.kill = Some(kill.clone());
+        #[cfg(planted)]
+        if planted::has(Bug::ReleaseEarly) && std::mem::take(&mut task.charged) {
+            self.allocator.release(id, &task.agent_id, &task.resources, None, now.mono);
+        }
         let link = self.agents.get(&task.agent_id).and_then(|agent| agent.link);
         if let Some(link) = link {
             effects.push(self.tell_kill(link, id, &task_id, kill.kill_policy));

@@ -20,7 +20,7 @@ impl Master {
     pub fn legacy_state(&self) -> String {
         let info = self.info();
         let pid = info.pid.unwrap_or_default();
-        let active = self.agents.values().filter(|agent| agent.link.is_some()).count();
+        let active = self.agents.values().filter(|agent| agent.is_active()).count();
         let recovered: Vec<Json> = self.recovered.values().map(|info| recovered_slave(info)).collect();
         let frameworks: Vec<Json> =
             self.frameworks.iter().map(|(id, framework)| self.framework(id, framework)).collect();
@@ -73,8 +73,8 @@ impl Master {
             "offered_resources": summary(&offered.unallocated()),
             "reserved_resources": reserved,
             "unreserved_resources": summary(&agent.total.unreserved()),
-            "active": agent.link.is_some(),
-            "deactivated": false,
+            "active": agent.is_active(),
+            "deactivated": agent.is_deactivated(),
             "version": agent.version,
             "capabilities": agent.capabilities.iter().map(|one| one.r#type().as_str_name()).collect::<Vec<_>>(),
         });

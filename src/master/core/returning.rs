@@ -9,6 +9,8 @@ use super::wire::{self, Registration};
 use crate::api::peer::{self, to_agent};
 use crate::api::v1;
 use crate::base::id::{AgentId, FrameworkId, TaskId};
+#[cfg(planted)]
+use crate::base::planted::{self, Bug};
 use crate::base::time::Now;
 use crate::resources::Resources;
 
@@ -43,6 +45,12 @@ impl Master {
             if self.frameworks.contains_key(&key.0) {
                 brought.insert(key.clone());
                 self.take_in_task(id, key.0, key.1, task, was_unreachable, now, effects);
+            }
+        }
+        #[cfg(planted)]
+        if planted::has(Bug::KillReturned) && was_unreachable {
+            for (framework_id, task_id) in &brought {
+                effects.push(self.tell_kill(link, framework_id, task_id, None));
             }
         }
         self.forget_strays(id, &brought, now);

@@ -124,6 +124,10 @@ pub(super) struct Agent {
     pub(super) strays: BTreeMap<(FrameworkId, TaskId), Resources>,
     /// Marking it unreachable is on its way through the registry.
     pub(super) leaving: bool,
+    /// It ends its tasks and will leave: nothing of it is offered.
+    pub(super) draining: bool,
+    /// It takes no more tasks for now.
+    pub(super) paused: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -399,10 +403,18 @@ impl Master {
                 self.framework_removed(&framework_id, now, effects);
                 effects.extend(reply.map(|reply| Effect::Reply { reply, result: Ok(()) }));
             }
+            // It was marked gone, or removed, before: that stays.
+            Some(Pending::MarkUnreachable { .. }) if refused.is_some() => {}
             Some(Pending::MarkUnreachable { agent_id }) => self.marked_unreachable(&agent_id, now, effects),
             Some(Pending::MarkGone { agent_id, reply }) => {
-                self.marked_gone(&agent_id, now, effects);
-                effects.push(Effect::Reply { reply, result: Ok(()) });
+                let result = match refused.filter(|_| !self.gone.contains_key(&agent_id)) {
+                    Some(problem) => Err(ApiError::NotFound(problem)),
+                    None => {
+                        self.marked_gone(&agent_id, now, effects);
+                        Ok(())
+                    }
+                };
+                effects.push(Effect::Reply { reply, result });
             }
             Some(Pending::RemoveAgent { agent_id }) => self.agent_removed(&agent_id, now, effects),
             Some(Pending::ForgetAgents { agent_ids }) => self.agents_forgotten(&agent_ids),

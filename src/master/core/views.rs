@@ -83,7 +83,7 @@ impl Master {
         tasks
     }
 
-    fn get_agents(&self) -> response::GetAgents {
+    pub(super) fn get_agents(&self) -> response::GetAgents {
         response::GetAgents {
             agents: self.agents.values().map(|agent| self.agent_message_of(agent)).collect(),
             recovered_agents: self.recovered.values().map(|info| (**info).clone()).collect(),
@@ -95,8 +95,8 @@ impl Master {
         let port = agent.info.port.unwrap_or(crate::config::DEFAULT_AGENT_PORT);
         response::get_agents::Agent {
             agent_info: (*agent.info).clone(),
-            active: agent.link.is_some(),
-            deactivated: Some(false),
+            active: agent.is_active(),
+            deactivated: Some(agent.is_deactivated()),
             version: agent.version.clone(),
             pid: Some(format!("slave(1)@{}", host_port(&agent.info.hostname, port))),
             registered_time: Some(wire::time_info(agent.registered)),

@@ -70,6 +70,12 @@ impl Handle {
         })
     }
 
+    /// A master whose disk is nearly full takes on no new framework.
+    fn expect_room(&self) -> Result<(), ApiError> {
+        let shortage = self.registry.shortage();
+        shortage.map_or(Ok(()), |shortage| Err(ApiError::Unavailable(shortage.to_string())))
+    }
+
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, ApiError> {
         let (answer, answered) = oneshot::channel();
         let stopped = || ApiError::Unavailable("the master has stopped".to_owned());
@@ -93,6 +99,9 @@ impl SchedulerApi for Handle {
             let Some(subscribe) = call.subscribe else {
                 return Err(ApiError::Invalid("Expecting 'subscribe' to be present".to_owned()));
             };
+            if subscribe.framework_info.id.is_none() {
+                self.expect_room()?;
+            }
             let (events, receiver) = mpsc::channel(SCHEDULER_EVENTS);
             let (guard, dropped) = oneshot::channel::<()>();
             let subscribe = Box::new(subscribe);

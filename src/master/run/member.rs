@@ -6,7 +6,6 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::outbox::{MAX_WAITING, Outbox};
-use super::proposals::propose_in_order;
 use crate::api::ApiError;
 use crate::api::peer;
 use crate::api::v1::{master, scheduler};
@@ -17,7 +16,7 @@ use crate::base::spawn::{Fatal, Shutdown};
 use crate::base::time::Clock;
 use crate::master::core::{Config, ConnId, Effect, Input, LinkId, Master, ReplyId};
 use crate::registry::core::{Command, Reply};
-use crate::registry::run::{Leadership, Registry};
+use crate::registry::run::{Leadership, Outcome, Registry, propose_in_order};
 
 /// Requests and messages that are handled together before offers are made.
 const GROUP: usize = 512;
@@ -137,7 +136,12 @@ impl Member {
         let (proposals, proposed) = mpsc::unbounded_channel();
         let registry = self.registry.clone();
         let hand_in = move |command: &Command| registry.hand_in(command);
-        tokio::spawn(propose_in_order(hand_in, proposed, sender.clone()));
+        let told = sender.clone();
+        let tell = move |outcome: Outcome| {
+            let event = outcome.map_or(Event::ProposalLost, |(seq, reply)| Event::Committed(seq, reply));
+            told.send(event).is_ok()
+        };
+        tokio::spawn(propose_in_order(hand_in, proposed, tell));
         let seed = self.chance.bits();
         let core = Master::new(self.config.clone(), &self.registry.view(), seed, self.clock.now());
         let mut term = Term {

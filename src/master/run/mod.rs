@@ -3,7 +3,6 @@
 mod handle;
 mod member;
 mod outbox;
-mod proposals;
 #[cfg(test)]
 mod tests;
 

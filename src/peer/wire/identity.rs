@@ -57,7 +57,7 @@ impl Identity {
         authority: &str,
         now: Timestamp,
     ) -> Result<Self, CertificateError> {
-        Self::parse(&format!("{}\n{}\n{}\n", key.trim(), certificate.trim(), authority.trim()), now)
+        Self::parse(&format!("{}\n{}\n{}\n", key.trim(), certificate.trim(), authority.trim()), Some(now))
     }
 
     /// Whether a directory holds one, readable or not.
@@ -66,14 +66,14 @@ impl Identity {
         directory.join(FILE).exists()
     }
 
-    /// Reads the identity of a directory; none if there is none. Blocks.
+    /// Reads the identity of a directory, whether it is valid now or not; none if there is none. Blocks.
     ///
     /// # Errors
-    /// The file cannot be read, is damaged, or its certificate has expired.
-    pub fn load(directory: &Path, now: Timestamp) -> Result<Option<Self>, CertificateError> {
+    /// The file cannot be read or is damaged.
+    pub fn load(directory: &Path) -> Result<Option<Self>, CertificateError> {
         let path = directory.join(FILE);
         match fs::read_to_string(&path) {
-            Ok(pem) => Self::parse(&pem, now).map(Some),
+            Ok(pem) => Self::parse(&pem, None).map(Some),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(CertificateError::File { path, source }),
         }
@@ -89,7 +89,9 @@ impl Identity {
             .map_err(|source| CertificateError::File { path: directory.join(FILE), source })
     }
 
-    fn parse(pem: &str, now: Timestamp) -> Result<Self, CertificateError> {
+    /// Checks that its parts belong together, and that the certificate is valid at a time; without one, that
+    /// there is a time at which it is.
+    fn parse(pem: &str, now: Option<Timestamp>) -> Result<Self, CertificateError> {
         let malformed = |error: rustls::pki_types::pem::Error| CertificateError::Malformed(error.to_string());
         let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(malformed)?;
         let chain: Vec<_> =
@@ -99,9 +101,10 @@ impl Identity {
             return Err(CertificateError::Malformed(format!("two certificates expected, {count} found")));
         };
         let (leaf, authority) = (leaf.clone(), authority.clone());
+        let (begins, ends) = validity(&leaf)?;
+        let now = now.unwrap_or_else(|| begins.after(ends.since(begins) / 2));
         let at = UnixTime::since_unix_epoch(now.since(Timestamp::from_nanos(0)));
         verify(&leaf, &*roots(&authority)?, at)?;
-        let (begins, ends) = validity(&leaf)?;
         let name = PeerName::of(&leaf)?;
         let certified = Arc::new(certified(chain, key)?);
         Ok(Self { name, begins, ends, authority, certified, pem: pem.to_owned() })
@@ -111,6 +114,12 @@ impl Identity {
     #[must_use]
     pub const fn name(&self) -> &PeerName {
         &self.name
+    }
+
+    /// Whether others take it now.
+    #[must_use]
+    pub fn is_valid(&self, now: Timestamp) -> bool {
+        self.begins <= now && now < self.ends
     }
 
     /// When to ask for the next certificate: at half of this one's life.
@@ -218,11 +227,13 @@ mod tests {
         let (authority, identity) = issued();
         let home = tempfile::tempdir().expect("a directory");
         let directory = home.path().join("tls");
-        assert!(Identity::load(&directory, NOW).expect("nothing there").is_none());
+        assert!(Identity::load(&directory).expect("nothing there").is_none());
         identity.save(&directory).expect("a file");
         let mode = |path: &Path| fs::metadata(path).expect("it exists").permissions().mode() & 0o777;
         assert_eq!((mode(&directory), mode(&directory.join(FILE))), (0o700, 0o600));
-        let found = Identity::load(&directory, NOW).expect("readable").expect("there");
+        let found = Identity::load(&directory).expect("readable").expect("there");
+        assert!(found.is_valid(NOW) && !found.is_valid(found.expires_at()));
+        assert!(!found.is_valid(Timestamp::from_nanos(0)));
         assert_eq!(found.name(), &name("c1"));
         assert_eq!(found.authority_digest(), authority.digest());
         assert_eq!(found.authority_pem().trim(), authority.certificate_pem().trim());

@@ -11,6 +11,8 @@ use super::joining::{Authority, Joining, TokenEntry};
 use super::masters::{MasterEntry, Masters, some_node};
 use crate::api::{registry as wire, v1};
 use crate::base::id::{AgentId, FrameworkId, NodeId};
+#[cfg(planted)]
+use crate::base::planted::{self, Bug};
 use crate::base::time::Timestamp;
 use crate::service::model;
 
@@ -249,6 +251,10 @@ impl State {
 
     fn mark_reachable(&mut self, info: Arc<v1::AgentInfo>, node: Option<NodeId>, since: Timestamp) -> Reply {
         let Some(id) = agent_id(&info) else { return Reply::Refused("the agent has no id".to_owned()) };
+        #[cfg(planted)]
+        if planted::has(Bug::ResurrectGone) {
+            Arc::make_mut(&mut self.agents).remove(&id);
+        }
         if self.agents.get(&id).is_some_and(|entry| entry.standing == Standing::Gone) {
             return Reply::Refused(format!("the agent {id} is gone"));
         }

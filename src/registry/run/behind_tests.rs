@@ -63,6 +63,12 @@ async fn propose(leader: &Registry, range: std::ops::Range<usize>) {
     while under_way.next().await.is_some() {}
 }
 
+/// The last command that a member has applied. (A borrowed value would lock the member until the end of the
+/// statement that it is borrowed in.)
+fn applied(member: &Registry) -> u64 {
+    *member.watch().borrow()
+}
+
 async fn reach(member: &Registry, index: u64) {
     let mut applied = member.watch();
     let reached = applied.wait_for(|applied| *applied >= index);
@@ -120,7 +126,7 @@ async fn a_member_that_was_cut_off_catches_up_and_nothing_grows_without_bound() 
     let leads = leadership.wait_for(|role| matches!(role, super::Leadership::Leader { .. }));
     tokio::time::timeout(PATIENCE, leads).await.expect("in time").expect("it runs");
     propose(&leader, 0..100).await;
-    reach(&members[2], *leader.watch().borrow()).await;
+    reach(&members[2], applied(&leader)).await;
 
     for other in [id(1), id(2)] {
         hub.cut(other, id(3));
@@ -129,11 +135,11 @@ async fn a_member_that_was_cut_off_catches_up_and_nothing_grows_without_bound() 
     let began = clock.now().mono;
     propose(&leader, 100..entries).await;
     let wrote = clock.now().mono.since(began);
-    let behind = *leader.watch().borrow() - *members[2].watch().borrow();
+    let behind = applied(&leader) - applied(&members[2]);
     assert!(behind >= u64::try_from(entries - 100).expect("small"), "it is {behind} behind");
     hub.heal();
     // While it catches up the others go on: each of these has a majority at once.
-    let (healed, last) = (clock.now().mono, *leader.watch().borrow());
+    let (healed, last) = (clock.now().mono, applied(&leader));
     let mut slowest = Duration::ZERO;
     let (returning, watching) = (members[2].clone(), Arc::clone(&clock));
     let mut caught_up = tokio::spawn(async move {
@@ -155,7 +161,7 @@ async fn a_member_that_was_cut_off_catches_up_and_nothing_grows_without_bound() 
     assert!(slowest < Duration::from_secs(1), "the others were stalled for {slowest:?}");
     // The last may have been given up while it was under way: this one comes after it.
     propose(&leader, number + 1..number + 2).await;
-    reach(&members[2], *leader.watch().borrow()).await;
+    reach(&members[2], applied(&leader)).await;
     assert_eq!(*members[2].view(), *leader.view());
     let sizes: Vec<u64> = stores.iter().map(|store| store.size_on_disk().expect("readable")).collect();
     say(&format!(

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::arc_cell::ArcCell;
+use super::in_order::HandedIn;
 use super::keeper::{Keeper, opening};
 use crate::base::clock::SystemClock;
 use crate::base::future::BoxFuture;
@@ -14,12 +15,12 @@ use crate::base::id::NodeId;
 use crate::base::spawn::Tasks;
 use crate::base::time::Clock;
 use crate::base::time::Timestamp;
-use crate::consensus::core::{Config, Role, Status};
+use crate::consensus::core::{Config, Role, SNAPSHOT_EVERY, Status};
 use crate::consensus::run::{
     self as consensus, Handle, Link, Machine, MemberConfig, MemberError, ProposeError,
 };
 use crate::registry::core::{Change, Command, DecodeError, MasterEntry, Reply, State};
-use crate::storage::Store;
+use crate::storage::{Shortage, Store, StoreRoom};
 
 /// Ticks without a leader before an election.
 const ELECTION_TICKS: u32 = 10;
@@ -112,6 +113,7 @@ pub struct Registry {
     state: Arc<ArcCell<State>>,
     applied: watch::Receiver<u64>,
     leadership: watch::Receiver<Leadership>,
+    room: Option<StoreRoom>,
 }
 
 impl Registry {
@@ -136,9 +138,11 @@ impl Registry {
             election_ticks: usize::try_from(ELECTION_TICKS).unwrap_or(usize::MAX),
             first_voters: config.first_masters.iter().map(|id| id.get()).collect(),
             seed: rand::random(),
+            snapshot_every: SNAPSHOT_EVERY,
         };
         let member = MemberConfig { core, tick: config.election_timeout / ELECTION_TICKS };
         let (link, told) = others.map_or((None, None), |others| (Some(others.link), Some(others.told)));
+        let room = store.room();
         let handle = consensus::start(tasks, &member, store, link, move |snapshot| {
             let state = State::restore(snapshot).map_err(|error| error.to_string())?;
             shared.set(Arc::new(state.clone()));
@@ -151,6 +155,7 @@ impl Registry {
             state,
             applied,
             leadership: leadership.clone(),
+            room,
         };
         if let Some(told) = told {
             let keeper = Keeper {
@@ -188,10 +193,7 @@ impl Registry {
     ///
     /// # Errors
     /// `Busy` or `Stopped`: it was not proposed.
-    pub fn hand_in(
-        &self,
-        command: &Command,
-    ) -> Result<BoxFuture<'static, Result<Committed, ProposeError>>, ProposeError> {
+    pub fn hand_in(&self, command: &Command) -> HandedIn {
         let proposed = self.handle.propose(command.encode())?;
         Ok(Box::pin(async move {
             let (index, reply) = proposed.committed().await?;
@@ -236,10 +238,25 @@ impl Registry {
         self.handle.campaign()
     }
 
+    /// Why this master takes on nothing that makes the registry larger: little room is left on its disk.
+    #[must_use]
+    pub fn shortage(&self) -> Option<Shortage> {
+        self.room.as_ref()?.shortage()
+    }
+
+    /// The term in which this master leads, as far as it knows; none: it does not.
+    #[must_use]
+    pub fn term(&self) -> Option<u64> {
+        match *self.leadership.borrow() {
+            Leadership::Leader { term, .. } => Some(term),
+            Leadership::Follower { .. } => None,
+        }
+    }
+
     /// Whether this master leads, as far as it knows.
     #[must_use]
     pub fn leads(&self) -> bool {
-        matches!(*self.leadership.borrow(), Leadership::Leader { .. })
+        self.term().is_some()
     }
 
     /// Who leads, as far as it is known here.

@@ -56,6 +56,11 @@ impl Services {
         }
     }
 
+    /// Its launches need not wait any longer.
+    pub(super) fn reset_delay(&mut self, app_id: &str) {
+        self.delays.remove(app_id);
+    }
+
     /// Until when an app's launches wait.
     pub(super) fn delayed_until(&self, app_id: &str, now: Mono) -> Option<Mono> {
         self.delays.get(app_id).map(|delay| delay.until).filter(|until| *until > now)

@@ -5,6 +5,8 @@ use super::io::Effect;
 use super::state::{Services, Want};
 use crate::api::marathon::App;
 use crate::api::v1::TaskState as State;
+#[cfg(planted)]
+use crate::base::planted::{self, Bug};
 use crate::base::time::Now;
 use crate::service::model::{Command, Instance};
 use std::collections::BTreeMap;
@@ -180,6 +182,8 @@ impl Services {
                 .steps
                 .get(deployment.current)
                 .is_none_or(|actions| actions.iter().all(|action| self.is_done(&action.app_id)));
+            #[cfg(planted)]
+            let done = done || (planted::has(Bug::SkipStep) && deployment.current == 0);
             if !done || !self.stepping.insert((deployment.id.clone(), deployment.current)) {
                 continue;
             }

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::script_tests::{Script, app, seconds};
+use crate::api::v1;
 use crate::api::v1::TaskState::{TaskFailed, TaskKilled, TaskRunning, TaskStarting};
 use crate::api::v1::scheduler::call;
 use crate::service::model::Command;
@@ -138,6 +139,21 @@ fn failures_of_an_earlier_configuration_delay_nothing() {
     script.update(&tasks[0], TaskFailed);
     script.commit();
     assert!(script.core.queue(script.now.mono).iter().all(|(_, _, left, _)| *left == 0));
+    script.launch_all();
+    assert_eq!(script.take_launches().len(), 2);
+}
+
+/// marathon-v2.md, 3.5: an agent that leaves says nothing of the app.
+#[test]
+fn what_a_drain_ends_is_launched_again_at_once() {
+    let (mut script, tasks) = Script::running(&[app("/a", 2, json!({ "backoffSeconds": 100 }))]);
+    script.update(&tasks[0], TaskFailed);
+    script.commit();
+    assert_eq!(script.core.queue(script.now.mono)[0].2, 100);
+    let drained = v1::task_status::Reason::AgentDraining;
+    script.update_with(&tasks[1], TaskKilled, |status| status.reason = Some(drained.into()));
+    script.commit();
+    assert_eq!(script.core.queue(script.now.mono)[0].2, 0);
     script.launch_all();
     assert_eq!(script.take_launches().len(), 2);
 }

@@ -8,6 +8,8 @@ use super::io::Effect;
 use super::state::{Link, Services};
 use crate::api::v1;
 use crate::api::v1::scheduler::call;
+#[cfg(planted)]
+use crate::base::planted::{self, Bug};
 use crate::base::time::Now;
 use crate::service::model::{Command, Instance};
 
@@ -17,6 +19,9 @@ pub(super) const RESUBSCRIBE: (Duration, Duration) = (Duration::from_millis(50),
 const CONFIRM_RETRY: Duration = Duration::from_secs(2);
 /// All tasks, known or not, are compared with the master's so often (Marathon's interval).
 const SWEEP: Duration = Duration::from_secs(600);
+/// The second time after a subscription comes sooner: by then agents have come back to a new leader, with
+/// tasks that were given up under the one before.
+const SECOND_SWEEP: Duration = Duration::from_secs(60);
 /// Tasks of one RECONCILE, so that no call grows with the cluster; more calls follow.
 const MAX_RECONCILED: usize = 1_000;
 /// The framework's tasks may run without their scheduler for a week.
@@ -49,12 +54,18 @@ impl Services {
         self.declined = false;
         self.confirm = Some(now.mono);
         self.sweep = Some(now.mono);
+        self.has_swept = false;
         for fact in self.facts.values_mut().flat_map(BTreeMap::values_mut) {
             fact.confirmed = false;
         }
         let apps: Vec<String> = self.apps.keys().chain(self.facts.keys()).cloned().collect();
         for app_id in apps {
             self.mark(&app_id);
+        }
+        #[cfg(planted)]
+        if planted::has(Bug::LaunchAgain) {
+            let instances: Vec<Arc<Instance>> = self.state.instances().values().cloned().collect();
+            instances.iter().for_each(|instance| self.forget(instance, effects));
         }
     }
 
@@ -104,7 +115,8 @@ impl Services {
         if self.sweep.is_none_or(|at| at > now.mono) {
             return;
         }
-        self.sweep = Some(now.mono.after(SWEEP));
+        self.sweep = Some(now.mono.after(if self.has_swept { SWEEP } else { SECOND_SWEEP }));
+        self.has_swept = true;
         self.reconcile(true, effects);
         self.call(call::Type::Reconcile, |call| call.reconcile = Some(call::Reconcile::default()), effects);
     }

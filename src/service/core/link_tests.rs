@@ -81,9 +81,14 @@ fn orphans_are_looked_for_at_once_and_again() {
     for task in script.tasks() {
         script.update(&task, TaskRunning);
     }
-    script.live(seconds(599));
+    // Once more when the agents have come back, then now and then.
+    script.live(seconds(59));
     assert_eq!(all(&mut script), 0);
     script.live(seconds(2));
+    assert_eq!(all(&mut script), 1);
+    script.live(seconds(597));
+    assert_eq!(all(&mut script), 0);
+    script.live(seconds(4));
     assert_eq!(all(&mut script), 1);
     script.live(seconds(600));
     assert_eq!(all(&mut script), 1);

@@ -80,6 +80,8 @@ pub struct Services {
     pub(super) confirm: Option<Mono>,
     /// When all are.
     pub(super) sweep: Option<Mono>,
+    /// There was one since the last subscription.
+    pub(super) has_swept: bool,
     /// A step of a deployment may have come to its end.
     pub(super) check_steps: bool,
     /// Deployments and the step whose end is on its way into the replicated state.
@@ -115,6 +117,7 @@ impl Services {
             asked_for: BTreeMap::new(),
             confirm: None,
             sweep: None,
+            has_swept: false,
             check_steps: false,
             stepping: BTreeSet::new(),
             next_seq: 0,
@@ -135,7 +138,7 @@ impl Services {
             Input::Probed { task_id, index, result } => self.on_probed(&task_id, index, result, now, effects),
             Input::Kill { tasks } => self.kill_tasks(&tasks, now, effects),
             Input::ResetDelay { app_id } => {
-                self.delays.remove(&app_id);
+                self.reset_delay(&app_id);
                 self.mark(&app_id);
             }
             Input::Tick => {}

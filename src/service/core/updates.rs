@@ -141,12 +141,18 @@ impl Services {
             state,
             State::TaskFailed | State::TaskError | State::TaskDropped | State::TaskGone | State::TaskFinished
         );
-        let offer_race = status.reason == Some(v1::task_status::Reason::InvalidOffers.into());
-        if counts && !killed && !offer_race {
+        // The offer, or the agent, was being taken away.
+        let is_because = |reason: v1::task_status::Reason| status.reason == Some(reason.into());
+        let drained = is_because(v1::task_status::Reason::AgentDraining);
+        let raced = drained || is_because(v1::task_status::Reason::InvalidOffers);
+        if drained {
+            self.reset_delay(&instance.app_id);
+        }
+        if counts && !killed && !raced {
             self.delay(instance, now.mono);
         }
         if counts
-            && !offer_race
+            && !raced
             && state != State::TaskFinished
             && self.state.apps().contains_key(&instance.app_id)
         {

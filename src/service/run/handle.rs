@@ -49,6 +49,9 @@ impl MarathonApi for Handle {
             // One that was deposed and does not know it yet would answer what is no longer true.
             let confirmed = self.registry.read().await;
             confirmed.map_err(|error| Refusal::Unavailable(format!("no master leads: {error}")))?;
+            if let Some(shortage) = self.registry.shortage().filter(|_| request.is_addition()) {
+                return Err(Refusal::Unavailable(format!("nothing was changed: {shortage}")));
+            }
             let (answer, answered) = oneshot::channel();
             self.requests.send(Asked { request, answer }).await.map_err(|_| stopped())?;
             // The term that took it is over: the next leader may or may not know of it.

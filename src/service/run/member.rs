@@ -7,18 +7,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::changes::Changes;
 use super::hold::Hold;
 use super::prober::Prober;
-use super::proposer::{Outcome, propose_in_order};
 use super::requests::{self, Answer, Proposal, World};
 use crate::api::ApiError;
 use crate::api::marathon::{Refusal, Request, Response};
 use crate::api::v1::scheduler;
 use crate::base::clock::{SystemClock, sleep_until};
-use crate::base::future::BoxFuture;
 use crate::base::spawn::{Fatal, Shutdown};
 use crate::base::time::Clock;
 use crate::client::{SchedulerApi, SubscriptionStream};
 use crate::registry::core::{Change, Command, Reply};
-use crate::registry::run::{Committed, Leadership, ProposeError, Registry};
+use crate::registry::run::{Leadership, Outcome, ProposeError, Registry, propose_in_order};
 use crate::service::core::{Effect, Input, Services};
 use crate::service::model;
 
@@ -323,19 +321,15 @@ impl Member {
         let (proposals, queue) = mpsc::unbounded_channel();
         let registry = self.registry.clone();
         let term = events.clone();
-        let propose = move |command| -> BoxFuture<'static, Result<Committed, ProposeError>> {
+        let hand_in = move |command: &Command| {
             // What an ended term still has in its queue is not proposed in a later one.
-            if term.is_closed() {
-                return Box::pin(async { Err(ProposeError::Stopped) });
-            }
-            registry.propose(command)
+            if term.is_closed() { Err(ProposeError::Stopped) } else { registry.hand_in(command) }
         };
         let tell = move |outcome: Outcome| {
-            let goes_on = outcome.is_some();
             let event = outcome.map_or(Event::Lost, |(seq, reply)| Event::Committed(seq, reply));
-            events.send(event).is_ok() && goes_on
+            events.send(event).is_ok()
         };
-        tokio::spawn(propose_in_order(queue, propose, tell));
+        tokio::spawn(propose_in_order(hand_in, queue, tell));
         proposals
     }
 

@@ -6,7 +6,6 @@ mod handle;
 mod hold;
 mod member;
 mod prober;
-mod proposer;
 mod requests;
 
 pub use handle::Handle;

@@ -20,7 +20,7 @@ const WATCH: Duration = Duration::from_millis(300);
 /// Pause before tasks without an answer are reconciled again.
 const RECONCILE: Duration = Duration::from_secs(2);
 /// Tasks that run until they are killed.
-const LONG: usize = 6;
+pub(crate) const LONG: usize = 6;
 /// Tasks in one ACCEPT.
 const TOGETHER: usize = 3;
 /// One long task in so many offers is killed.

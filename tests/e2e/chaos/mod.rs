@@ -15,3 +15,4 @@ mod kills;
 pub(crate) mod load;
 pub(crate) mod net;
 mod network;
+mod wire;

@@ -41,7 +41,7 @@ pub(crate) struct Network {
     switch: Space,
 }
 
-fn ip(arguments: &str) -> Output {
+pub(super) fn ip(arguments: &str) -> Output {
     let output = Command::new("ip").args(arguments.split(' ')).output().expect("ip runs");
     assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
     output
@@ -55,7 +55,7 @@ impl Space {
         space
     }
 
-    fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         &self.name.0
     }
 
@@ -138,6 +138,10 @@ impl Network {
         });
         let hosts = hosts.collect();
         Self { hosts, switch }
+    }
+
+    pub(super) fn spaces(&self) -> Vec<Space> {
+        self.hosts.clone()
     }
 
     pub(crate) fn space(&self, number: usize) -> Space {

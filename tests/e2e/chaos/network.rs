@@ -1,13 +1,18 @@
 //! Machines without power and networks that are cut, with each node in a network namespace of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::cluster::{Cluster, Plan};
+use super::framework::{Framework, LONG, Wish};
+use super::history::{Event, History, Stage};
 use super::http::{self, Answer};
 use super::net::Network;
+use super::wire::{Delay, Wire};
+use crate::kills::Dice;
 use crate::support::now;
 
 const BACK: Duration = Duration::from_secs(30);
@@ -63,6 +68,18 @@ fn power_off(leads: bool) {
     full["constraints"] = json!([["hostname", "UNLIKE", host], ["hostname", "UNIQUE"]]);
     assert_eq!(post(&cluster, leader, "/v2/apps", &full).status(), 201);
     cluster.wait("two full machines", BACK, || (running(&cluster, leader).len() == 2).then_some(()));
+    // A framework's tasks are there, too; it launches no more.
+    let (history, wish) = (History::default(), Wish::default());
+    let (addresses, task) = (cluster.addresses.clone(), cluster.task());
+    let dice = Dice::new(crate::kills::seed());
+    let framework = cluster.inside(|| Framework::run(addresses, history.clone(), wish.clone(), task, dice));
+    cluster.wait("tasks of a framework", BACK, || (last_states(&history).len() >= LONG).then_some(()));
+    wish.rest.store(true, Ordering::Relaxed);
+    cluster.wait("its short tasks to end", BACK, || wish.is_quiet.load(Ordering::Relaxed).then_some(()));
+    let long = || last_states(&history).into_iter().filter(|(_, state)| !Stage::of(state).is_final());
+    let own: BTreeSet<String> = long().map(|(task, _)| task).collect();
+    assert!(!own.is_empty());
+    let all_are = |wanted: &str| long().all(|(_, state)| state == wanted).then_some(());
     assert_eq!(post(&cluster, leader, "/v2/apps", &app(&cluster, "/web", 3)).status(), 201);
     cluster.wait("three instances", BACK, || (running(&cluster, leader).len() == 5).then_some(()));
     let deleted = cluster.inside(|| {
@@ -92,14 +109,33 @@ fn power_off(leads: bool) {
     assert!(elsewhere <= ELSEWHERE + election + START, "{elsewhere:?} until its services ran elsewhere");
     // Silence counts from its last word, up to a third of that time before the cut.
     assert!(elsewhere >= UNREACHABLE * 2 / 3, "given up after {elsewhere:?}");
+    cluster.wait("the framework to hear of it", BACK, || all_are("TASK_UNREACHABLE"));
     network(&cluster).plug_in(victim);
     cluster.wait_settled("the machine to be back", BACK);
-    // What is too much is killed; what runs and what is shown are one.
+    // What is too much is killed; what runs and what is shown are one. The framework's tasks all go on.
     cluster.wait("nothing surplus", BACK, || {
         let alive = cluster.evidence().alive;
         let shown: BTreeSet<String> = running(&cluster, left[0]).into_iter().map(|(id, _)| id).collect();
-        (alive.len() == 3 && alive == shown).then_some(())
+        (shown.len() == 3 && alive == shown.union(&own).cloned().collect()).then_some(())
     });
+    cluster.wait("the framework to hear of it", BACK, || all_are("TASK_RUNNING"));
+    assert_eq!(long().map(|(task, _)| task).collect::<BTreeSet<String>>(), own, "one of them ended");
+    let evidence = cluster.evidence();
+    let starts = evidence.starts.iter().filter(|start| own.contains(&start.task)).count();
+    assert_eq!(starts, own.len(), "one of them began again");
+    assert!(own.iter().all(|task| !evidence.terms.contains_key(task)), "one of them was asked to end");
+    wish.end.store(true, Ordering::Relaxed);
+    assert_eq!(framework.join().expect("it does not panic"), Vec::<String>::new());
+}
+
+/// What the framework heard last of each task.
+fn last_states(history: &History) -> BTreeMap<String, String> {
+    let records = history.records().into_iter();
+    let heard = records.filter_map(|record| match record.event {
+        Event::Update { task, state, .. } => Some((task, state)),
+        _ => None,
+    });
+    heard.collect()
 }
 
 #[test]
@@ -214,19 +250,71 @@ fn changes_pass_a_network_that_loses_packets() {
         let lossy = "ip saddr 10.77.0.0/29 numgen random mod 100 < 10 drop".to_owned();
         network(&cluster).space(number).set_rules(&[("in", lossy)]);
     }
-    for number in 0..20 {
-        let asked = number % 3;
-        let id = format!("/app-{number}");
-        // Whoever got no answer asks again; that it is there is an answer, too.
-        cluster.wait("a change", BACK, || {
-            let status = post(&cluster, asked, "/v2/apps", &app(&cluster, &id, 0)).status();
-            (status == 201 || status == 409).then_some(())
-        });
-    }
+    let apps = create(&cluster, "app", 20);
     for number in 0..3 {
         network(&cluster).space(number).heal();
     }
     cluster.wait_settled("everybody", BACK);
-    let apps = cluster.inside(|| http::get(&cluster.members[0].master, "/v2/apps")).json();
-    assert_eq!(apps["apps"].as_array().map(Vec::len), Some(20), "{apps}");
+    assert_eq!(shown(&cluster, 0), apps);
+}
+
+/// Creates apps, each at the next node; whoever got no answer asks again: that it is there is one, too.
+fn create(cluster: &Cluster, name: &str, count: usize) -> BTreeSet<String> {
+    let created = (0..count).map(|number| {
+        let id = format!("/{name}-{number}");
+        cluster.wait("a change", BACK, || {
+            let status = post(cluster, number % 3, "/v2/apps", &app(cluster, &id, 0)).status();
+            (status == 201 || status == 409).then_some(())
+        });
+        id
+    });
+    created.collect()
+}
+
+/// The apps that a node shows.
+fn shown(cluster: &Cluster, asked: usize) -> BTreeSet<String> {
+    let apps = cluster.inside(|| http::get(&cluster.members[asked].master, "/v2/apps")).json();
+    let ids = apps["apps"].as_array().cloned().unwrap_or_default();
+    ids.iter().filter_map(|app| app["id"].as_str().map(str::to_owned)).collect()
+}
+
+#[test]
+fn packets_that_are_late_and_overtake_each_other_depose_nobody_and_lose_nothing() {
+    let Some(cluster) = cluster() else { return };
+    let leader = cluster.wait_settled("a leader", BACK);
+    let seed = crate::kills::seed();
+    eprintln!("MESITA_SEED={seed}");
+    let (least, most) = (Duration::from_millis(10), Duration::from_millis(60));
+    let wire = Wire::lay(network(&cluster), Delay { least, most }, Dice::new(seed));
+    let mut apps = BTreeSet::new();
+    for number in 0..20 {
+        let id = format!("/slow-{number}");
+        let asked = now();
+        let status = post(&cluster, leader, "/v2/apps", &app(&cluster, &id, 0)).status();
+        assert_eq!(status, 201, "the leader leads all the while");
+        // A majority has it: there and back.
+        assert!(asked.elapsed() >= least * 2, "{id} after {:?}", asked.elapsed());
+        apps.insert(id);
+    }
+    let (passed, overtaken) = wire.counts();
+    eprintln!("{overtaken} of {passed} packets were overtaken");
+    assert!(overtaken * 20 > passed, "{overtaken} of {passed} packets were overtaken");
+    assert_eq!(cluster.leader_among(&[0, 1, 2]), Some(leader));
+    // So slow that elections do not end: nothing that is acknowledged is lost.
+    wire.set(Delay { least: Duration::from_millis(200), most: Duration::from_millis(1_500) });
+    for number in 0..3 {
+        let id = format!("/slowest-{number}");
+        if post(&cluster, number % 3, "/v2/apps", &app(&cluster, &id, 0)).status() == 201 {
+            apps.insert(id);
+        }
+    }
+    wire.set(Delay { least, most });
+    cluster.wait_settled("a leader on a wire that is a little slow", BACK);
+    apps.extend(create(&cluster, "after", 3));
+    drop(wire);
+    cluster.wait_settled("everybody", BACK);
+    for number in 0..3 {
+        let lost: Vec<String> = apps.difference(&shown(&cluster, number)).cloned().collect();
+        assert!(lost.is_empty(), "{lost:?} at node {number}");
+    }
 }

@@ -2,6 +2,7 @@
 //! with crashes that lose what was not acknowledged by the disk.
 
 mod checks;
+mod drain;
 mod kill;
 mod model;
 mod random;

@@ -1,12 +1,13 @@
 //! The world around an agent as the random sequences play it, and what must always hold in it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::support::{FRAMEWORK, State, TestEnv, registered, started};
 use crate::agent::core::container::{Exit, LaunchFailure, LaunchSpec, ProbeResult, SurvivorState};
 use crate::agent::core::state::is_terminal;
 use crate::agent::core::{Effect, Input};
-use crate::api::peer::from_agent;
+use crate::api::peer::{self, from_agent, to_agent};
 use crate::api::v1;
 use crate::base::id::ContainerId;
 use crate::base::time::Timestamp;
@@ -42,6 +43,13 @@ pub(super) struct Model {
     replayed: BTreeSet<Vec<u8>>,
     connected: bool,
     pub(super) registered: bool,
+    /// The agent told this master that it leaves.
+    leaving: bool,
+    /// This master told the agent that it has left.
+    recorded: bool,
+    pub(super) is_draining: bool,
+    /// It is drained: its process has ended.
+    over: bool,
     agents: u32,
 }
 
@@ -68,18 +76,33 @@ impl Model {
             replayed: BTreeSet::new(),
             connected: false,
             registered: false,
+            leaving: false,
+            recorded: false,
+            is_draining: false,
+            over: false,
             agents: 0,
         }
     }
 
     pub(super) fn handle(&mut self, input: Input) {
-        self.env.handle(input);
-        self.perform();
+        if !self.over {
+            self.env.handle(input);
+            self.perform();
+        }
     }
 
     pub(super) fn sync(&mut self, count: usize) {
-        self.env.sync(count);
-        self.perform();
+        if !self.over {
+            self.env.sync(count);
+            self.perform();
+        }
+    }
+
+    pub(super) fn wait(&mut self, duration: Duration) {
+        if !self.over {
+            self.env.wait(duration);
+            self.perform();
+        }
     }
 
     pub(super) fn is_durable(&self, part: &[u8]) -> bool {
@@ -107,12 +130,46 @@ impl Model {
                     assert_eq!(container, Some(&Container::Asked), "{container_id} is abandoned");
                 }
                 Effect::Persist { .. } | Effect::Shutdown { .. } => {}
-                Effect::Reconnect => panic!("this master is never silent"),
+                Effect::Reconnect => {
+                    assert!(!self.registered, "this master is never silent");
+                    self.connected = false;
+                    self.leaving = false;
+                }
+                Effect::Drained { unregistered, unacknowledged, unended } => {
+                    self.drained(unregistered, unacknowledged, unended);
+                }
             }
         }
     }
 
+    fn drained(&mut self, unregistered: bool, unacknowledged: usize, unended: usize) {
+        let runs = |container: &&Container| matches!(container, Container::Asked | Container::Running);
+        let running = self.containers.values().filter(runs).count();
+        assert!(running <= unended, "drained, but {:?}", self.containers);
+        let left: usize = self.env.agent.tasks.values().map(|task| task.stream.updates.len()).sum();
+        assert_eq!(unacknowledged, left);
+        let is_known = self.env.agent.id().is_some();
+        assert_eq!(unregistered, self.recorded || !is_known, "what the master recorded");
+        self.over = true;
+    }
+
+    pub(super) fn drain(&mut self) {
+        self.is_draining = true;
+        self.handle(Input::Drain);
+    }
+
+    /// The master has recorded that the agent left.
+    pub(super) fn record_leave(&mut self) {
+        if self.leaving && self.registered && !self.over {
+            self.recorded = true;
+            let reason = "it has left".to_owned();
+            self.handle(Input::Master(Box::new(to_agent::Message::Shutdown(peer::Shutdown { reason }))));
+            assert!(self.over, "an agent that left goes on");
+        }
+    }
+
     fn launch(&mut self, spec: &LaunchSpec) {
+        assert!(!self.is_draining, "a launch while the agent leaves");
         let id = &spec.container_id;
         assert!(self.is_durable(id.as_str().as_bytes()), "{id} is launched before it is written down");
         assert!(!self.heard.contains_key(id.as_str()), "{id} is launched twice");
@@ -133,6 +190,10 @@ impl Model {
                     let newest = newest.unwrap_or(State::TaskStaging);
                     assert!(rank(task.state()) >= rank(newest), "{task:?} was {newest:?} before");
                 }
+            }
+            from_agent::Message::Unregister(_) => {
+                assert!(self.registered && self.is_draining, "an agent leaves without cause");
+                self.leaving = true;
             }
             other => assert!(self.connected, "{other:?} without a connection"),
         }
@@ -204,6 +265,7 @@ impl Model {
         if self.connected {
             self.connected = false;
             self.registered = false;
+            self.leaving = false;
             self.handle(Input::Disconnected);
         }
     }
@@ -254,6 +316,10 @@ impl Model {
     pub(super) fn restart(&mut self, kept: usize, ending: u8) {
         self.connected = false;
         self.registered = false;
+        self.leaving = false;
+        self.over = false;
+        self.recorded = false;
+        self.is_draining = false;
         self.probes.clear();
         for (at, container) in (0_u8..).zip(self.containers.values_mut()) {
             // A launch that was asked for has been carried out, or not.
@@ -286,6 +352,9 @@ impl Model {
 
     /// Everything is written down, connected, delivered, ended and acknowledged.
     pub(super) fn come_to_rest(&mut self) {
+        if self.is_draining {
+            self.restart(usize::MAX, 0);
+        }
         self.env.late = false;
         self.sync(usize::MAX);
         self.connect();

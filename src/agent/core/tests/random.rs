@@ -40,6 +40,8 @@ enum Step {
     Disconnect,
     Sync(usize),
     Wait(u16),
+    Drain,
+    RecordLeave,
     Restart(usize, u8),
 }
 
@@ -70,6 +72,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Disconnect),
         14 => (1..4_usize).prop_map(Step::Sync),
         3 => (0..40_u16).prop_map(Step::Wait),
+        1 => Just(Step::Drain),
+        3 => Just(Step::RecordLeave),
         2 => (0..6_usize, any::<u8>()).prop_map(|(kept, ending)| Step::Restart(kept, ending)),
     ]
 }
@@ -150,10 +154,9 @@ impl Model {
             Step::Register => self.register(),
             Step::Disconnect => self.disconnect(),
             Step::Sync(count) => self.sync(count),
-            Step::Wait(seconds) => {
-                self.env.wait(Duration::from_secs(seconds.into()));
-                self.perform();
-            }
+            Step::Wait(seconds) => self.wait(Duration::from_secs(seconds.into())),
+            Step::Drain => self.drain(),
+            Step::RecordLeave => self.record_leave(),
             Step::Restart(kept, ending) => self.restart(kept, ending),
         }
     }
@@ -186,6 +189,9 @@ proptest! {
         for step in steps {
             model.step(step);
         }
+        if model.is_draining {
+            model.restart(usize::MAX, 0);
+        }
         model.env.late = false;
         model.sync(usize::MAX);
         model.connect();
@@ -196,8 +202,7 @@ proptest! {
             });
             let heads: Vec<_> = heads.collect();
             model.unacknowledged.clear();
-            model.env.wait(Duration::from_secs(601));
-            model.perform();
+            model.wait(Duration::from_secs(601));
             for (task, uuid) in heads {
                 let told = model.unacknowledged.get(&task).and_then(|status| status.uuid.clone());
                 prop_assert_eq!(told, uuid, "{} was told again", task);

@@ -6,7 +6,7 @@ use super::support::{Capability, Reason, State, TestEnv, acknowledge, run_task, 
 use crate::agent::core::Input;
 use crate::agent::core::container::{Exit, Signal, SurvivorState};
 use crate::api::v1;
-use crate::base::time::Timestamp;
+use crate::base::time::{Now, Timestamp};
 
 fn ended(exit: Exit) -> Option<SurvivorState> {
     Some(SurvivorState::Ended { exit, at: Timestamp::default(), out_of_memory: false })
@@ -195,4 +195,18 @@ fn what_cannot_be_read_is_refused_by_name() {
             assert!(problem.contains(why), "{name}: {problem}");
         }
     }
+}
+
+#[test]
+fn a_master_of_an_earlier_term_does_not_count() {
+    let mut env = TestEnv::new();
+    let now = env.now;
+    let heard = [3, 3, 5, 4, 0, 5, 6].map(|term| env.agent.counts(term, now));
+    assert_eq!(heard, [true, true, true, false, false, true, true]);
+    // A cluster that was made from a snapshot counts its terms anew.
+    let later = |seconds| Now { mono: now.mono.after(Duration::from_secs(seconds)), ..now };
+    assert!(!env.agent.counts(2, later(10)) && !env.agent.counts(2, later(69)));
+    assert!(
+        env.agent.counts(2, later(70)) && !env.agent.counts(1, later(71)) && env.agent.counts(2, later(72))
+    );
 }

@@ -238,6 +238,21 @@ fn a_restart_goes_on_with_a_kill() {
 }
 
 #[test]
+fn a_restart_goes_on_with_a_kill_that_came_before_the_start() {
+    let mut env = Env::new();
+    env.run(task());
+    let container_id = env.launched();
+    env.kill(None);
+    env.input(Input::Started { container_id, started: started() });
+    assert_eq!(env.drain(), [State::TaskStarting, State::TaskRunning]);
+    env.done.clear();
+    env.restart(SurvivorState::Running(started()));
+    assert_eq!(env.signals(), [Signal::Term]);
+    env.pass(3);
+    assert_eq!(env.signals(), [Signal::Term, Signal::Kill]);
+}
+
+#[test]
 fn the_time_to_complete_runs_on_across_a_restart() {
     let mut env = Env::new();
     let limit = Some(v1::DurationInfo { nanoseconds: 60_000_000_000 });

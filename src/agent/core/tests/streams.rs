@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::support::{
-    FRAMEWORK, Reason, State, TestEnv, acknowledge, registered, run_task, shutdown_framework, started,
-    task_info,
+    FRAMEWORK, Reason, State, TestEnv, acknowledge, framework_info, registered, run_task, shutdown_framework,
+    started, task_info,
 };
 use crate::agent::core::container::{Exit, LaunchFailure};
 use crate::agent::core::{Effect, Input};
@@ -88,6 +88,26 @@ fn an_update_is_sent_again_until_it_is_acknowledged() {
     env.wait(Duration::from_secs(20));
     env.acknowledged("t", State::TaskFailed);
     env.wait(Duration::from_secs(3_600));
+    env.silence();
+}
+
+#[test]
+fn another_scheduler_hears_at_once_what_was_not_acknowledged() {
+    let mut env = TestEnv::registered();
+    let spec = env.running(task_info("t"), &[]);
+    env.exited(&spec.container_id, Exit::Code(1));
+    env.forget(&spec.container_id);
+    let status = env.update("t", State::TaskFailed);
+    env.wait(Duration::from_secs(3_600));
+    env.effects.clear();
+    let framework = framework_info(&[]);
+    env.hear(to_agent::Message::UpdateFramework(peer::UpdateFramework { framework }));
+    assert_eq!(env.update("t", State::TaskFailed), status);
+    env.wait(Duration::from_secs(10));
+    env.update("t", State::TaskFailed);
+    env.acknowledge(&status);
+    let framework = framework_info(&[]);
+    env.hear(to_agent::Message::UpdateFramework(peer::UpdateFramework { framework }));
     env.silence();
 }
 

@@ -7,6 +7,7 @@ use super::support::{
     task_message, with_id,
 };
 use crate::api::peer::{self, from_agent, to_agent};
+use crate::api::v1;
 use crate::api::v1::scheduler::event;
 use crate::master::core::{Effect, Input, LinkId};
 use crate::registry::core::{Change, Command, Standing};
@@ -99,11 +100,72 @@ fn an_agent_that_leaves_by_itself_loses_its_tasks() {
     let agent_id = crate::api::v1::AgentId { value: agent.id.to_string() };
     env.say(agent.link, from_agent::Message::Unregister(peer::Unregister { agent_id }));
     // Not unreachable: it will not come back with them.
+    has_left(&mut env, agent.link);
     env.master_update(scheduler.conn, "t", State::TaskLost, Reason::AgentRemoved);
     assert_eq!(env.effects.pop_front(), Some(Effect::Unlink { link: agent.link }));
     env.event(scheduler.conn, event::Type::Failure);
     env.silence();
     assert!(env.registry.agent(&agent.id).is_none());
+}
+
+#[test]
+fn an_agent_without_room_is_not_offered_until_it_has_some() {
+    let mut env = TestEnv::new();
+    let agent = env.agent("one", "cpus:1");
+    let scheduler = env.subscribe(&framework_info(&[]));
+    env.offer(scheduler.conn);
+    let pausing = |is_paused| from_agent::Message::Pausing(peer::Pausing { is_paused });
+    env.say(agent.link, pausing(true));
+    env.event(scheduler.conn, event::Type::Rescind);
+    env.wait(Duration::from_secs(600));
+    env.silence();
+    let shown = env.master.get_agents();
+    assert_eq!((shown.agents[0].active, shown.agents[0].deactivated), (false, Some(true)));
+    env.say(agent.link, pausing(false));
+    env.offer(scheduler.conn);
+    env.silence();
+    // Room alone does not bring one back that leaves.
+    env.say(agent.link, from_agent::Message::Draining(peer::Draining {}));
+    env.event(scheduler.conn, event::Type::Rescind);
+    env.say(agent.link, pausing(false));
+    env.wait(Duration::from_secs(600));
+    env.silence();
+}
+
+/// The agent is told that the registry knows.
+fn has_left(env: &mut TestEnv, link: LinkId) {
+    match env.tell(link) {
+        to_agent::Message::Shutdown(shutdown) => assert!(shutdown.reason.contains("has left")),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_agent_that_drains_is_not_offered_and_comes_back_under_its_id() {
+    let mut env = TestEnv::new();
+    let agent = env.agent("one", "cpus:1");
+    let scheduler = env.subscribe(&framework_info(&[]));
+    let offered = env.offers(scheduler.conn);
+    env.say(agent.link, from_agent::Message::Draining(peer::Draining {}));
+    let rescinded = env.event(scheduler.conn, event::Type::Rescind);
+    let rescinded = rescinded.rescind.expect("a rescind").offer_id;
+    assert_eq!(Some(rescinded), offered.first().map(|offer| offer.id.clone()));
+    env.wait(Duration::from_secs(600));
+    env.silence();
+    let shown = env.master.get_agents();
+    assert_eq!((shown.agents[0].active, shown.agents[0].deactivated), (false, Some(true)));
+
+    let agent_id = v1::AgentId { value: agent.id.to_string() };
+    env.say(agent.link, from_agent::Message::Unregister(peer::Unregister { agent_id }));
+    has_left(&mut env, agent.link);
+    assert_eq!(env.effects.pop_front(), Some(Effect::Unlink { link: agent.link }));
+    env.event(scheduler.conn, event::Type::Failure);
+    env.silence();
+
+    let link = LinkId(env.number());
+    env.say(link, reregister(&agent.info, &[], &[]));
+    assert_eq!(env.registered(link), agent.id);
+    assert_eq!(env.offers(scheduler.conn).len(), 1);
 }
 
 #[test]

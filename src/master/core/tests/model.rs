@@ -28,6 +28,8 @@ pub(super) struct FakeTask {
 pub(super) struct FakeAgent {
     pub(super) info: v1::AgentInfo,
     pub(super) link: Option<LinkId>,
+    /// It said over this connection that it will leave.
+    pub(super) draining: bool,
     pub(super) tasks: BTreeMap<Key, FakeTask>,
 }
 
@@ -85,6 +87,7 @@ impl Model {
         let agent = |(number, resources): (usize, &&str)| FakeAgent {
             info: agent_info(&format!("host{number}"), resources),
             link: None,
+            draining: false,
             tasks: BTreeMap::new(),
         };
         let scheduler = |info| FakeScheduler {
@@ -157,7 +160,10 @@ impl Model {
             (FrameworkId::new(&framework.value), TaskId::new(&task.value))
         };
         match message {
-            to_agent::Message::Registered(registered) => agent.info.id = Some(registered.agent_id),
+            to_agent::Message::Registered(registered) => {
+                agent.info.id = Some(registered.agent_id);
+                agent.draining = false;
+            }
             to_agent::Message::RunTask(run) => {
                 let key = key(run.framework.id.as_ref().expect("an id"), &run.task.task_id);
                 self.run.push(key.1.clone());
@@ -290,6 +296,8 @@ impl Model {
             event::Type::Offers => {
                 for offer in event.offers.expect("its member").offers {
                     let id = OfferId::new(&offer.id.value);
+                    let of = self.agents.iter().find(|agent| agent.info.id.as_ref() == Some(&offer.agent_id));
+                    assert!(!of.is_some_and(|agent| agent.draining), "{id} is of an agent that leaves");
                     assert!(!scheduler.over.contains(&id), "{id} is offered twice");
                     let held = Held {
                         agent_id: AgentId::new(&offer.agent_id.value),

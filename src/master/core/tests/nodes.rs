@@ -158,3 +158,26 @@ fn an_unreachable_agent_that_is_declared_gone_ends_what_it_had() {
     env.master_update(scheduler.conn, "t", State::TaskGoneByOperator, reason);
     assert!(matches!(mark_gone(&mut env, &AgentId::new("no-such")), Err(ApiError::NotFound(_))));
 }
+
+#[test]
+fn a_mark_that_comes_too_late_does_not_hide_that_an_agent_is_gone() {
+    let mut env = env(KNOWS_NODES);
+    let info = framework_info(&[Capability::PartitionAware]);
+    let (scheduler, agent) = env.running(&info, "t");
+    env.fail_over();
+    // It is not back: an operator gives it up, and so does the new leader before that is recorded.
+    env.late = true;
+    env.handle(Input::MarkGone { reply: ReplyId(1), agent_id: agent.id.clone() });
+    env.wait(std::time::Duration::from_secs(900));
+    let mut marks = 0;
+    while env.commit() {
+        marks += 1;
+    }
+    env.late = false;
+    assert_eq!(marks, 2);
+    env.effects.clear();
+    let again = env.subscribe(&with_id(&info, &scheduler.id));
+    env.effects.clear();
+    env.reconcile(&again, &[("t", Some(&agent.id))]);
+    env.update(again.conn, "t", State::TaskGoneByOperator);
+}

@@ -52,6 +52,7 @@ enum Step {
     Connect(usize),
     Unlink(usize),
     Unregister(usize),
+    Drain(usize),
     Silence(usize),
     Forget(usize, usize),
     Advance(usize, usize, State),
@@ -108,6 +109,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         5 => agent().prop_map(Step::Connect),
         2 => agent().prop_map(Step::Unlink),
         1 => agent().prop_map(Step::Unregister),
+        1 => agent().prop_map(Step::Drain),
         1 => agent().prop_map(Step::Silence),
         1 => (agent(), number()).prop_map(|(agent, task)| Step::Forget(agent, task)),
         10 => (agent(), number(), state.clone()).prop_map(|(agent, task, state)| Step::Advance(agent, task, state)),
@@ -188,6 +190,7 @@ impl Model {
                 }
             }
             Step::Unregister(at) => self.unregister(at),
+            Step::Drain(at) => self.drain(at),
             Step::Silence(at) => self.env.silent.extend(self.agents[at].link),
             Step::Forget(at, number) => {
                 // It comes back without this task.
@@ -370,6 +373,16 @@ impl Model {
         let agent_id = self.agents[at].info.id.clone().expect("an id");
         self.agents[at].tasks.clear();
         self.say(link, from_agent::Message::Unregister(peer::Unregister { agent_id }));
+    }
+
+    /// It says that it will leave; what was offered of it is not any more.
+    fn drain(&mut self, at: usize) {
+        let Some((id, link)) = registered(&self.agents[at]) else { return };
+        self.agents[at].draining = true;
+        self.say(link, from_agent::Message::Draining(peer::Draining {}));
+        let offers = self.schedulers.iter().flat_map(|scheduler| scheduler.offers.values());
+        let left: Vec<_> = offers.filter(|offer| offer.agent_id == id).collect();
+        assert!(left.is_empty(), "{left:?} of an agent that leaves");
     }
 
     /// An update that no stream holds: of an unknown task, out of order, or after the end.

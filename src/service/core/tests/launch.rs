@@ -167,7 +167,10 @@ fn after_a_new_subscription_every_task_is_asked_about() {
     model.wait(seconds(2));
     assert_eq!(calls(&mut model), [CallType::Reconcile]);
     model.deliver(2);
-    model.wait(seconds(60));
+    model.wait(seconds(50));
     assert_eq!(calls(&mut model), []);
+    // Agents have come back by now: once more for all of them.
+    model.wait(seconds(10));
+    assert!(calls(&mut model).iter().all(|kind| *kind == CallType::Reconcile));
     model.check_rest();
 }

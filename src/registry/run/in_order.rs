@@ -1,6 +1,6 @@
-//! Proposals, one after another.
+//! Proposals of a core, one after another.
 //!
-//! The core counts on the order of what it proposes: a framework comes, then it goes. So one task hands
+//! A core counts on the order of what it proposes: a framework comes, then it goes. So one task hands
 //! them in, and tells the loop what became of them in the order of the log. One that the registry cannot
 //! take now is handed in again, and holds up those behind it.
 
@@ -11,22 +11,26 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use tokio::sync::mpsc;
 
-use super::member::Event;
+use super::handle::Committed;
 use crate::base::future::BoxFuture;
-use crate::registry::core::Command;
-use crate::registry::run::{Committed, ProposeError};
+use crate::consensus::run::ProposeError;
+use crate::registry::core::{Command, Reply};
 
 /// Pause before a proposal that was not taken is handed in again.
 const AGAIN: Duration = Duration::from_millis(20);
 
 /// A command that was handed in.
-pub(super) type HandedIn = Result<BoxFuture<'static, Result<Committed, ProposeError>>, ProposeError>;
+pub type HandedIn = Result<BoxFuture<'static, Result<Committed, ProposeError>>, ProposeError>;
 
-/// Works until the loop's term is over, or the leadership.
-pub(super) async fn propose_in_order(
+/// What became of a proposal: its number, and what applying it answered. None: it is lost, and so may be
+/// the leadership; nothing follows.
+pub type Outcome = Option<(u64, Reply)>;
+
+/// Works until the loop's term is over (`queue` closes, `tell` answers false), or the leadership.
+pub async fn propose_in_order(
     hand_in: impl Fn(&Command) -> HandedIn,
     mut queue: mpsc::UnboundedReceiver<(u64, Command)>,
-    events: mpsc::UnboundedSender<Event>,
+    tell: impl Fn(Outcome) -> bool,
 ) {
     let mut under_way = FuturesOrdered::new();
     let mut held: VecDeque<(u64, Command)> = VecDeque::new();
@@ -34,7 +38,7 @@ pub(super) async fn propose_in_order(
         let ended = tokio::select! {
             biased;
             Some((seq, command, result)) = under_way.next() => match result {
-                Ok(Committed { reply, .. }) => events.send(Event::Committed(seq, reply)).is_err(),
+                Ok(Committed { reply, .. }) => !tell(Some((seq, reply))),
                 Err(ProposeError::Busy) => {
                     held.push_front((seq, command));
                     false
@@ -66,8 +70,8 @@ pub(super) async fn propose_in_order(
             }
         }
         if lost {
-            // The term may be over.
-            let _ = events.send(Event::ProposalLost);
+            // The term may be over: then nobody asks.
+            let _ = tell(None);
             return;
         }
     }
@@ -82,12 +86,12 @@ mod tests {
 
     use super::*;
     use crate::base::time::Timestamp;
-    use crate::registry::core::{Change, Reply};
+    use crate::registry::core::Change;
 
     type Answer = oneshot::Sender<Result<Committed, ProposeError>>;
 
     type Queue = mpsc::UnboundedSender<(u64, Command)>;
-    type Inbox = mpsc::UnboundedReceiver<Event>;
+    type Inbox = mpsc::UnboundedReceiver<Outcome>;
 
     /// A registry that takes so many commands and then is busy so many times.
     struct Fake {
@@ -102,7 +106,7 @@ mod tests {
     fn start(room: usize) -> (Rc<RefCell<Fake>>, Queue, Inbox) {
         let fake = Rc::new(RefCell::new(Fake { room, taken: Vec::new() }));
         let (queue, proposals) = mpsc::unbounded_channel();
-        let (events, inbox) = mpsc::unbounded_channel();
+        let (told, inbox) = mpsc::unbounded_channel();
         let shared = Rc::clone(&fake);
         let hand_in = move |command: &Command| -> HandedIn {
             let mut fake = shared.borrow_mut();
@@ -114,7 +118,9 @@ mod tests {
             fake.taken.push((command.change.clone(), answer));
             Ok(Box::pin(async move { answered.await.unwrap_or(Err(ProposeError::Stopped)) }))
         };
-        tokio::task::spawn_local(propose_in_order(hand_in, proposals, events));
+        tokio::task::spawn_local(propose_in_order(hand_in, proposals, move |outcome| {
+            told.send(outcome).is_ok()
+        }));
         (fake, queue, inbox)
     }
 
@@ -136,11 +142,8 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(10), wait).await.expect("taken in time");
     }
 
-    fn seq(event: Option<Event>) -> Option<u64> {
-        match event {
-            Some(Event::Committed(seq, Reply::Done)) => Some(seq),
-            _ => None,
-        }
+    fn seq(outcome: Option<Outcome>) -> Option<u64> {
+        outcome.flatten().map(|(seq, _)| seq)
     }
 
     #[tokio::test]
@@ -192,7 +195,7 @@ mod tests {
             taken(&fake, 1).await;
             let (_, answer) = fake.borrow_mut().taken.remove(0);
             answer.send(Err(ProposeError::NotLeader)).expect("awaited");
-            assert!(matches!(inbox.recv().await, Some(Event::ProposalLost)));
+            assert_eq!(inbox.recv().await, Some(None));
             assert!(inbox.recv().await.is_none());
         })
         .await;
