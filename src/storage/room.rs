@@ -100,7 +100,7 @@ impl Room {
     }
 
     fn load(&self, space: Space) -> io::Result<()> {
-        let (path, bytes) = (self.directory.join(BALLAST), BALLAST_BYTES.min(space.total / PART));
+        let (path, bytes) = (self.directory.join(BALLAST), ballast_bytes(space));
         let has = fs::metadata(&path).map_or(0, |ballast| ballast.len());
         if has > 0 && space.free < bytes / 2 {
             self.throw_off();
@@ -134,10 +134,10 @@ impl Room {
     #[must_use]
     pub fn shortage(&self) -> Option<Shortage> {
         let space = space(&self.directory)?;
-        let wanted = wanted(space, self.was_short.load(Ordering::Relaxed));
+        let is_aboard = self.is_aboard.load(Ordering::Relaxed);
+        let wanted = wanted(space, self.was_short.load(Ordering::Relaxed), is_aboard);
         self.was_short.store(space.free < wanted, Ordering::Relaxed);
-        let is_missing = !self.is_aboard.load(Ordering::Relaxed) && !self.is_over.load(Ordering::Relaxed);
-        if space.free >= wanted && is_missing {
+        if space.free >= wanted && !is_aboard && !self.is_over.load(Ordering::Relaxed) {
             self.prepare();
         }
         (space.free < wanted).then(|| Shortage {
@@ -152,9 +152,19 @@ fn reserve(space: Space) -> u64 {
     RESERVE.min(space.total / PART)
 }
 
-/// What should be free.
-fn wanted(space: Space, was_short: bool) -> u64 {
-    if was_short { reserve(space) / 4 * ENOUGH_AGAIN } else { reserve(space) }
+fn ballast_bytes(space: Space) -> u64 {
+    BALLAST_BYTES.min(space.total / PART)
+}
+
+/// What should be free. What the ballast left behind when it was thrown off is room to start, not to take on
+/// more: it comes back first.
+fn wanted(space: Space, was_short: bool, is_aboard: bool) -> u64 {
+    let reserve = reserve(space);
+    match (is_aboard, was_short) {
+        (false, _) => reserve + ballast_bytes(space),
+        (true, true) => reserve / 4 * ENOUGH_AGAIN,
+        (true, false) => reserve,
+    }
 }
 
 #[cfg(test)]
@@ -164,9 +174,12 @@ mod tests {
     #[test]
     fn too_little_room_ends_with_more_than_it_began_with() {
         let large = Space { free: 0, total: 100 * RESERVE };
-        assert_eq!((wanted(large, false), wanted(large, true)), (64 * MIB, 80 * MIB));
+        assert_eq!((wanted(large, false, true), wanted(large, true, true)), (64 * MIB, 80 * MIB));
         let small = Space { free: 0, total: 64 * MIB };
-        assert_eq!((wanted(small, false), wanted(small, true)), (4 * MIB, 5 * MIB));
+        assert_eq!((wanted(small, false, true), wanted(small, true, true)), (4 * MIB, 5 * MIB));
+        // Without a ballast, for which there is to be room, too.
+        assert_eq!((wanted(large, false, false), wanted(large, true, false)), (96 * MIB, 96 * MIB));
+        assert_eq!(wanted(small, false, false), 8 * MIB);
     }
 
     #[test]
@@ -178,7 +191,7 @@ mod tests {
         assert_eq!(room.shortage(), None, "this test needs {RESERVE} bytes");
         let ballast = folder.path().join(BALLAST);
         let length = fs::metadata(&ballast).expect("aboard").len();
-        assert_eq!(length, BALLAST_BYTES.min(space.total / PART));
+        assert_eq!(length, ballast_bytes(space));
         Room::of(folder.path()).prepare();
         assert_eq!(fs::metadata(&ballast).expect("still aboard").len(), length);
         room.throw_off();
